@@ -1,0 +1,188 @@
+//! A message on its way in, and the frame every subscriber shares.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use fastwebsockets::{OpCode, Payload};
+
+use crate::metrics::ChannelCounters;
+
+/// Longest head of an unmasked frame (RFC 6455 section 5.2): two bytes and a 64-bit length.
+const MAX_HEAD: usize = 10;
+
+/// Which WebSocket data frame carries a message (RFC 6455 section 5.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// UTF-8 text, opcode 1.
+    Text,
+    /// Any bytes, opcode 2.
+    Binary,
+}
+
+/// What a publisher hands to [`Channel::publish`](super::Channel::publish).
+#[derive(Clone, Debug)]
+pub struct Message {
+    kind: Kind,
+    body: Body,
+}
+
+#[derive(Clone, Debug)]
+enum Body {
+    Whole(Bytes),
+    Numbered { before: Bytes, after: Bytes },
+}
+
+impl Message {
+    /// A text message.
+    pub fn text(text: impl Into<String>) -> Self {
+        let body = Body::Whole(Bytes::from(text.into()));
+        Self { kind: Kind::Text, body }
+    }
+
+    /// A text message from bytes, unchanged.
+    ///
+    /// # Errors
+    /// The bytes are not UTF-8 (RFC 6455 section 5.6 requires it of text frames).
+    pub fn text_from_utf8(bytes: impl Into<Bytes>) -> Result<Self, std::str::Utf8Error> {
+        let bytes = bytes.into();
+        std::str::from_utf8(&bytes)?;
+        Ok(Self { kind: Kind::Text, body: Body::Whole(bytes) })
+    }
+
+    /// A binary message.
+    pub fn binary(bytes: impl Into<Bytes>) -> Self {
+        Self { kind: Kind::Binary, body: Body::Whole(bytes.into()) }
+    }
+
+    /// A text message that carries its own sequence number: `before`, the channel's number for
+    /// this message in decimal, `after`. The number is known only when the message takes its turn
+    /// among the channel's publishers, so the channel puts it in while framing.
+    pub fn numbered(before: &'static str, after: String) -> Self {
+        let body = Body::Numbered { before: Bytes::from_static(before.as_bytes()), after: Bytes::from(after) };
+        Self { kind: Kind::Text, body }
+    }
+}
+
+/// One message, serialised and framed once: head and payload in one `Bytes` behind one `Arc`, the
+/// same for every subscriber. A clone is one reference count; a ring slot is one pointer.
+#[derive(Clone, Debug)]
+pub struct Frame(Arc<Inner>);
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    wire: Bytes,
+    head: u8,
+    kind: Kind,
+    seq: u64,
+    published: Instant,
+    counters: Arc<ChannelCounters>,
+}
+
+impl Frame {
+    /// Frames `message` as the channel's message number `seq`.
+    pub(super) fn new(message: &Message, seq: u64, published: Instant, counters: Arc<ChannelCounters>) -> Self {
+        let mut digits = itoa::Buffer::new();
+        let parts: [&[u8]; 3] = match &message.body {
+            Body::Whole(bytes) => [bytes, b"", b""],
+            Body::Numbered { before, after } => [before, digits.format(seq).as_bytes(), after],
+        };
+        let mut wire = Vec::with_capacity(MAX_HEAD + parts.iter().map(|part| part.len()).sum::<usize>());
+        wire.resize(MAX_HEAD, 0);
+        for part in parts {
+            wire.extend_from_slice(part);
+        }
+        let opcode = match message.kind {
+            Kind::Text => OpCode::Text,
+            Kind::Binary => OpCode::Binary,
+        };
+        let mut bytes = [0; MAX_HEAD + 4];
+        let payload = Payload::Borrowed(&wire[MAX_HEAD..]);
+        let head = fastwebsockets::Frame::new(true, opcode, None, payload).fmt_head(&mut bytes);
+        wire[MAX_HEAD - head..MAX_HEAD].copy_from_slice(&bytes[..head]);
+        let wire = Bytes::from(wire).slice(MAX_HEAD - head..);
+        Self(Arc::new(Inner { wire, head: head as u8, kind: message.kind, seq, published, counters }))
+    }
+
+    /// Head and payload, as they go to the socket.
+    pub fn wire(&self) -> &[u8] {
+        &self.0.wire
+    }
+
+    /// The message as it was published.
+    pub fn payload(&self) -> Bytes {
+        self.0.wire.slice(usize::from(self.0.head)..)
+    }
+
+    /// Text or binary.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// The channel's number for this message, from 1.
+    pub fn seq(&self) -> u64 {
+        self.0.seq
+    }
+
+    /// When `publish` was called.
+    pub fn published(&self) -> Instant {
+        self.0.published
+    }
+
+    /// Counts the frame as displaced from a full ring.
+    pub fn count_dropped(&self) {
+        self.0.counters.dropped.add(1);
+    }
+
+    /// Counts the frame as thrown away because its subscriber left.
+    pub fn count_discarded(&self) {
+        self.0.counters.discarded.add(1);
+    }
+
+    pub(super) fn into_inner(self) -> Arc<Inner> {
+        self.0
+    }
+
+    pub(super) fn from_inner(inner: Arc<Inner>) -> Self {
+        Self(inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(message: &Message, seq: u64) -> Frame {
+        Frame::new(message, seq, Instant::now(), Arc::default())
+    }
+
+    #[test]
+    fn heads_follow_the_three_length_forms() {
+        for (len, head) in [
+            (0_usize, vec![0x82, 0]),
+            (125, vec![0x82, 125]),
+            (126, vec![0x82, 126, 0, 126]),
+            (65_535, vec![0x82, 126, 0xff, 0xff]),
+            (65_536, vec![0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let payload = vec![7; len];
+            let frame = frame(&Message::binary(payload.clone()), 1);
+            assert_eq!(frame.wire()[..head.len()], head, "length {len}");
+            assert_eq!(frame.wire()[head.len()..], payload);
+            assert_eq!(frame.payload(), payload);
+        }
+    }
+
+    #[test]
+    fn a_numbered_message_gets_the_number_of_its_turn() {
+        let frame = frame(&Message::numbered("{\"seq\":", ",\"x\":1}".into()), 1_234_567);
+        assert_eq!(frame.payload(), "{\"seq\":1234567,\"x\":1}");
+        assert_eq!(frame.wire()[..2], [0x81, 21]);
+    }
+
+    #[test]
+    fn text_must_be_utf8() {
+        assert!(Message::text_from_utf8(&b"\xff"[..]).is_err());
+        assert_eq!(frame(&Message::text_from_utf8("ä").expect("UTF-8"), 1).kind(), Kind::Text);
+    }
+}

@@ -1,0 +1,183 @@
+//! The server binary: arguments, configuration, and everything put together.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Arg, ArgMatches, Command};
+use tickcast::config::{Config, KEYS, Layers, LogFormat};
+use tickcast::market::Publisher;
+use tickcast::server::MARKET;
+use tickcast::source::Feed;
+use tickcast::{Hub, Server};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Exit status for bad arguments or configuration.
+const BAD_CONFIGURATION: u8 = 2;
+
+fn main() -> ExitCode {
+    // clap prints its own errors and exits with 2.
+    let matches = command().get_matches();
+    let (name, arguments) = matches.subcommand().unwrap_or(("serve", &matches));
+    let config = match configure(arguments) {
+        Ok(config) => config,
+        Err(error) => return fail(BAD_CONFIGURATION, &error),
+    };
+    if name == "check-config" {
+        return match std::io::stdout().write_all(config.to_toml().as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(1, &anyhow::Error::from(error)),
+        };
+    }
+    start_log(&config);
+    let feed = match Feed::open(&config) {
+        Ok(feed) => feed,
+        Err(error) => return fail(BAD_CONFIGURATION, &error.into()),
+    };
+    match serve(config, feed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &error),
+    }
+}
+
+fn fail(status: u8, error: &anyhow::Error) -> ExitCode {
+    say(&format!("tickcast: {error:#}"));
+    ExitCode::from(status)
+}
+
+/// A line on stderr; there is nobody to tell if that fails.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+fn command() -> Command {
+    let serve = Command::new("serve").about("Serve (the default)").args(options());
+    let check = Command::new("check-config").about("Print the effective configuration, or what is wrong with it");
+    Command::new("tickcast")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Fans market data out to very many WebSocket clients, fresh")
+        .args_conflicts_with_subcommands(true)
+        .args(options())
+        .subcommand(serve)
+        .subcommand(check.args(options()))
+}
+
+fn options() -> Vec<Arg> {
+    let default = Config::default();
+    let file = Arg::new("config").long("config").value_name("FILE").help("TOML file [env: TICKCAST_CONFIG]");
+    let keys = KEYS.iter().map(|key| {
+        let help = format!("{} [env: {}] [default: {}]", key.help, key.env, key.show(&default));
+        Arg::new(key.flag).long(key.flag).value_name(key.unit).help(help).allow_hyphen_values(true)
+    });
+    std::iter::once(file).chain(keys).collect()
+}
+
+fn configure(arguments: &ArgMatches) -> anyhow::Result<Config> {
+    let argument = |flag| arguments.get_one::<String>(flag).cloned();
+    let variable = |name: &str| match std::env::var(name) {
+        Ok(value) => Ok(Some(value)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("environment variable {name}")),
+    };
+    let mut layers = Layers { file: argument("config").map(PathBuf::from), ..Layers::default() };
+    if layers.file.is_none() {
+        layers.file = variable("TICKCAST_CONFIG")?.map(PathBuf::from);
+    }
+    for key in KEYS {
+        layers.environment.extend(variable(key.env)?.map(|value| (key.env.to_owned(), value)));
+        layers.arguments.extend(argument(key.flag).map(|value| (key.flag, value)));
+    }
+    Ok(Config::load(&layers)?)
+}
+
+fn start_log(config: &Config) {
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(config.log);
+    match config.log_format {
+        LogFormat::Text => {
+            let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            log.with_target(false).with_ansi(colour).init();
+        }
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+fn serve(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.workers)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(run(config, feed))
+}
+
+async fn run(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
+    // Before anybody can connect: a signal that comes now is not lost.
+    let mut signals = Signals::catch()?;
+    let hub = Hub::new(config.hub());
+    let server = Server::bind(config.clone(), hub.clone())?;
+    announce(&config, &server, &hub)?;
+    let publisher = match feed {
+        Some(feed) => {
+            let publisher = Publisher::new(&hub, hub.channel(MARKET)?, config.ws.broadcast_interval);
+            Some(tokio::spawn(publisher.run(feed)))
+        }
+        None => None,
+    };
+    let shutdown = async move {
+        let name = signals.next().await;
+        tracing::info!("{name}: shutting down, at most {} s", config.drain_timeout.as_secs_f64());
+        if let Some(publisher) = publisher {
+            publisher.abort();
+        }
+        tokio::spawn(async move {
+            let name = signals.next().await;
+            say(&format!("tickcast: {name} again: exiting at once"));
+            std::process::exit(1);
+        });
+    };
+    // A task of its own, so that it is polled by a worker and not by the thread that waits here.
+    tokio::spawn(server.run(shutdown)).await.context("the server failed")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The signals that end the server.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> anyhow::Result<Self> {
+        let terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
+        Ok(Self { terminate, interrupt })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Says where the server listens, its source and its channels.
+fn announce(config: &Config, server: &Server, hub: &Hub) -> anyhow::Result<()> {
+    let address = server.local_addr()?;
+    let channels: Vec<_> = hub.channels().iter().map(|channel| channel.name().to_owned()).collect();
+    if config.log_format == LogFormat::Json {
+        let source = config.source.to_string();
+        let line = serde_json::json!({ "listening": address.to_string(), "source": source, "channels": channels });
+        say(&line.to_string());
+    } else {
+        say(&format!("tickcast {} listening on http://{address}/", env!("CARGO_PKG_VERSION")));
+        say(&format!("  source     {}", config.source));
+        say(&format!("  channels   {} (ws://{address}/ws/{MARKET})", channels.join(", ")));
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! `/metrics`: the counters in Prometheus' text format, version 0.0.4.
+
+use std::fmt::{Display, Write};
+
+use crate::fanout::{Channel, Hub};
+use crate::metrics::HistogramSum;
+
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Totals over all channels and shards.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Totals {
+    pub(super) published: u64,
+    pub(super) pushed: u64,
+    pub(super) sent: u64,
+    pub(super) dropped: u64,
+    pub(super) discarded: u64,
+    pub(super) bytes_sent: u64,
+}
+
+impl Totals {
+    /// What became of frames is read before how many there were, so nothing counts twice.
+    pub(super) fn of(hub: &Hub, channels: &[Channel]) -> Self {
+        let (sent, bytes_sent) = hub.metrics().sent();
+        let sum = |count: fn(&Channel) -> u64| channels.iter().map(count).sum();
+        Self {
+            sent,
+            bytes_sent,
+            dropped: sum(|channel| channel.counters().dropped.get()),
+            discarded: sum(|channel| channel.counters().discarded.get()),
+            pushed: sum(|channel| channel.counters().pushed.get()),
+            published: sum(|channel| channel.counters().published.get()),
+        }
+    }
+
+    /// Frames that wait in a ring or are being written.
+    pub(super) fn queued(self) -> u64 {
+        self.pushed.saturating_sub(self.sent + self.dropped + self.discarded)
+    }
+}
+
+/// All metrics.
+pub(super) fn render(hub: &Hub) -> String {
+    let metrics = hub.metrics();
+    let channels = hub.channels();
+    let totals = Totals::of(hub, &channels);
+    let by_channel = |value: fn(&Channel) -> u64| -> Vec<_> {
+        channels.iter().map(|channel| (label("channel", channel.name()), value(channel))).collect()
+    };
+    let by = |name: &'static str, counts: std::collections::BTreeMap<&'static str, u64>| -> Vec<_> {
+        counts.into_iter().map(|(value, count)| (label(name, value), count)).collect()
+    };
+    let one = |value: u64| vec![(String::new(), value)];
+    let mut out = String::new();
+    let mut family = |name: &str, kind: &str, help: &str, samples: Vec<(String, u64)>| {
+        head(&mut out, name, kind, help);
+        for (labels, value) in samples {
+            line(&mut out, name, &labels, value);
+        }
+    };
+    let subscribers = by_channel(|channel| channel.subscribers() as u64);
+    family("tickcast_connections", "gauge", "Subscribers of a channel.", subscribers);
+    let accepted = one(metrics.connections_total.get());
+    family("tickcast_connections_total", "counter", "WebSocket connections accepted.", accepted);
+    let ends = by("reason", metrics.disconnects.get());
+    family("tickcast_disconnects_total", "counter", "WebSocket connections ended, by reason.", ends);
+    let published = by_channel(|channel| channel.counters().published.get());
+    family("tickcast_messages_published_total", "counter", "Messages published.", published);
+    let pushed = by_channel(|channel| channel.counters().pushed.get());
+    family(
+        "tickcast_frames_pushed_total",
+        "counter",
+        "Frames pushed into rings; each is sent, dropped, discarded or queued.",
+        pushed,
+    );
+    family("tickcast_frames_sent_total", "counter", "Frames written to sockets whole.", one(totals.sent));
+    let dropped = by_channel(|channel| channel.counters().dropped.get());
+    family("tickcast_frames_dropped_total", "counter", "Frames that gave way to newer ones.", dropped);
+    let discarded = by_channel(|channel| channel.counters().discarded.get());
+    family("tickcast_frames_discarded_total", "counter", "Frames left when their client went.", discarded);
+    family("tickcast_frames_queued", "gauge", "Frames in rings or being written.", one(totals.queued()));
+    family("tickcast_bytes_sent_total", "counter", "Bytes written to WebSocket connections.", one(totals.bytes_sent));
+    let messages = by("kind", metrics.source_messages.get());
+    family("tickcast_source_messages_total", "counter", "Source messages applied, by kind.", messages);
+    let errors = by("reason", metrics.source_errors.get());
+    family("tickcast_source_errors_total", "counter", "Source messages skipped, by reason.", errors);
+    let uptime = one(metrics.started.elapsed().as_secs());
+    family("tickcast_uptime_seconds", "gauge", "Seconds since the start.", uptime);
+    let mut publish = HistogramSum::default();
+    metrics.publish_seconds.add_to(&mut publish);
+    histogram(&mut out, "tickcast_publish_seconds", "Time a publish call takes.", &publish);
+    let delivery = metrics.delivery_seconds();
+    histogram(&mut out, "tickcast_delivery_seconds", "From publish to the socket write.", &delivery);
+    out
+}
+
+/// One label. Values are channel names and the program's own words: nothing to escape.
+fn label(name: &str, value: &str) -> String {
+    format!("{{{name}=\"{value}\"}}")
+}
+
+// Writing to a String cannot fail.
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn line(out: &mut String, name: &str, labels: &str, value: impl Display) {
+    let _ = writeln!(out, "{name}{labels} {value}");
+}
+
+fn histogram(out: &mut String, name: &str, help: &str, sum: &HistogramSum) {
+    head(out, name, "histogram", help);
+    for (bound, count) in sum.buckets() {
+        line(out, &format!("{name}_bucket"), &label("le", &bound.to_string()), count);
+    }
+    line(out, &format!("{name}_bucket"), &label("le", "+Inf"), sum.count());
+    line(out, &format!("{name}_sum"), "", sum.seconds());
+    line(out, &format!("{name}_count"), "", sum.count());
+}

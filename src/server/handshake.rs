@@ -1,0 +1,144 @@
+//! From an accepted connection to requests answered or a WebSocket session.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode, Version};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+
+use super::Context;
+use super::routes::{self, Reply, error};
+use super::session::{Arrival, Connection};
+use super::writer::{Entrance, Phase};
+use crate::fanout::Channel;
+
+/// Largest request head, and piece of a body read at a time.
+const HTTP_BUFFER: usize = 64 << 10;
+/// A request refused before its body was read: how long, and how much of it, is still read so that
+/// the client gets to see the answer instead of a reset.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: u64 = 64 << 20;
+
+/// Serves one connection until it ends or becomes a session of one of `entrances`.
+///
+/// Everything here is gone once a session begins: hyper's buffers, the timer and this task.
+pub(super) async fn serve<S: Connection>(
+    io: S,
+    peer: SocketAddr,
+    context: Arc<Context>,
+    entrances: Arc<[Arc<Entrance<S>>]>,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let upgraded = Arc::new(OnceLock::new());
+    let service = {
+        let (context, upgraded) = (Arc::clone(&context), Arc::clone(&upgraded));
+        service_fn(move |request| Box::pin(routes::answer(request, Arc::clone(&context), Arc::clone(&upgraded))))
+    };
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(context.config.handshake_timeout)
+        .max_buf_size(HTTP_BUFFER)
+        .serve_connection(TokioIo::new(io), service);
+    let mut drains = false;
+    let ended = loop {
+        tokio::select! {
+            ended = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
+            _ = phase.changed(), if !drains => {
+                drains = true;
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, "connection ended: {error}");
+    }
+    let parts = connection.into_parts();
+    let mut io = parts.io.into_inner();
+    match upgraded.get().cloned() {
+        Some(channel) => Entrance::admit(&entrances, Arrival { io, received: parts.read_buf, channel, peer }),
+        None => {
+            // Whatever fails here, the peer is gone.
+            let _ = io.shutdown().await;
+            if !drains {
+                let mut rest = io.take(LINGER_BYTES);
+                let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+            }
+        }
+    }
+}
+
+/// Answers a request for a channel's stream (RFC 6455 section 4.2). If it is answered with 101, the
+/// connection becomes a session once that answer is sent.
+pub(super) fn upgrade(mut request: Request<Incoming>, channel: Channel, upgraded: &OnceLock<Channel>) -> Reply {
+    match check(&request).and_then(|()| {
+        fastwebsockets::upgrade::upgrade(&mut request)
+            .map_err(|error| (StatusCode::BAD_REQUEST, format!("bad handshake: {error}")))
+    }) {
+        Ok((response, _)) => {
+            // One request of a connection is the last: after 101 hyper hands the socket back.
+            let _ = upgraded.set(channel);
+            let (head, _) = response.into_parts();
+            Response::from_parts(head, Full::new(Bytes::new()))
+        }
+        Err((status, reason)) => {
+            let mut reply = error(status, &reason);
+            if status == StatusCode::UPGRADE_REQUIRED {
+                let headers = reply.headers_mut();
+                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            reply
+        }
+    }
+}
+
+/// Checks the client's opening handshake (RFC 6455 section 4.2.1).
+fn check(request: &Request<Incoming>) -> Result<(), (StatusCode, String)> {
+    let bad = |reason: &str| Err((StatusCode::BAD_REQUEST, format!("bad handshake: {reason}")));
+    let headers = request.headers();
+    let has_token = |name: header::HeaderName, token: &str| {
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
+    };
+    if !has_token(header::UPGRADE, "websocket") {
+        let reason = "this is a WebSocket endpoint: send `Upgrade: websocket`";
+        return Err((StatusCode::UPGRADE_REQUIRED, reason.to_owned()));
+    }
+    if request.version() != Version::HTTP_11 {
+        return bad("HTTP/1.1 is required");
+    }
+    if !has_token(header::CONNECTION, "upgrade") {
+        return bad("`Connection` does not list `Upgrade`");
+    }
+    if headers.get(header::SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes) != Some(b"13") {
+        let reason = "`Sec-WebSocket-Version: 13` is required";
+        return Err((StatusCode::UPGRADE_REQUIRED, reason.to_owned()));
+    }
+    let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter();
+    let is_key = |key: &HeaderValue| {
+        let base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+        matches!(key.as_bytes(), [digits @ .., b'=', b'='] if digits.len() == 22 && digits.iter().all(base64))
+    };
+    match (keys.next(), keys.next()) {
+        (Some(key), None) if is_key(key) => Ok(()),
+        (None, _) => bad("`Sec-WebSocket-Key` is missing"),
+        _ => bad("`Sec-WebSocket-Key` must be 16 bytes in base64, once"),
+    }
+}
+
+/// A reply that cannot fail: failures are replies too.
+pub(super) type Served = Result<Reply, Infallible>;

@@ -1,0 +1,155 @@
+//! The server: HTTP and WebSocket on one port, around a hub.
+//!
+//! ```text
+//! Listener ─ accept ─▶ handshake (hyper, one task a connection) ─▶ routes ─▶ an answer
+//!                          │ 101
+//!                          ▼
+//!                      Entrance ─▶ Writer (one task a shard) ─ visits ─▶ Session
+//!                                     ▲                          ├─ Reader: what the client says
+//!                     marks from the  │                          ├─ Outbox: one vectored write
+//!                     hub and sockets ┘                          └─ Subscriber: ring, channels
+//! ```
+//!
+//! A session owns its socket and is visited by one task only, so nothing in it is shared and a
+//! stream of any kind, encrypted or not, fits. Timers: one a shard.
+
+mod disconnect;
+mod exposition;
+mod handshake;
+mod heartbeat;
+mod listener;
+mod outbox;
+mod page;
+mod publish;
+mod reader;
+mod routes;
+mod session;
+mod stats;
+mod writer;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+pub use disconnect::Disconnect;
+pub use listener::BindError;
+use listener::Listener;
+pub use reader::{Event, Reader};
+pub use session::Connection;
+use stats::Rates;
+use writer::{Entrance, Phase, Writer};
+
+use crate::config::Config;
+use crate::fanout::{Channel, Hub};
+use crate::source::SourceKind;
+
+/// The channel that is there from the start.
+pub const MARKET: &str = "market";
+
+/// A server that listens and does not serve yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: Listener,
+    context: Arc<Context>,
+    phase: watch::Sender<Phase>,
+}
+
+/// What every connection sees.
+#[derive(Debug)]
+struct Context {
+    config: Config,
+    hub: Hub,
+    market: Channel,
+    rates: Arc<Rates>,
+    phase: watch::Receiver<Phase>,
+}
+
+impl Context {
+    fn is_draining(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Draining(_))
+    }
+
+    fn is_ready(&self) -> bool {
+        self.config.source == SourceKind::None || self.market.seq() > 0
+    }
+}
+
+impl Server {
+    /// Listens as `config` says and serves `hub`, in which it makes the channel `market`. Of
+    /// `config`, the source only says what to wait for before the server is ready; opening it is
+    /// the caller's.
+    ///
+    /// # Errors
+    /// The address cannot be listened on, or the hub takes no channel.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O and time enabled.
+    pub fn bind(config: Config, hub: Hub) -> Result<Self, BindError> {
+        let listener = Listener::bind(config.listen, config.ws.write_buffer)?;
+        let market = hub.channel(MARKET)?;
+        let (phase, phase_seen) = watch::channel(Phase::Serving);
+        let context = Context { config, hub, market, rates: Arc::default(), phase: phase_seen };
+        Ok(Self { listener, context: Arc::new(context), phase })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown` completes. Then it stops listening, answers publications with 503,
+    /// lets every client read what its ring holds followed by Close 1001, and returns when all are
+    /// gone or `drain_timeout` is over.
+    ///
+    /// Dropping the future ends everything at once.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self { listener, context, phase } = self;
+        let mut tasks = JoinSet::new();
+        let mut shards = Vec::new();
+        let entrances: Arc<[_]> = (0..context.config.workers)
+            .map(|_| {
+                let shard = context.hub.add_shard();
+                shards.push(Arc::clone(&shard));
+                let entrance = Arc::new(Entrance::new(shard));
+                let config = context.config.ws.clone();
+                let writer = Writer::new(context.hub.clone(), Arc::clone(&entrance), config, phase.subscribe());
+                tasks.spawn(writer.run());
+                entrance
+            })
+            .collect();
+        let mut sampler = JoinSet::new();
+        sampler.spawn(Arc::clone(&context.rates).sample(context.hub.clone()));
+
+        // Every connection holds a sender: when all are dropped, all connections are done.
+        let (connection, mut connections_done) = mpsc::channel::<()>(1);
+        let accept = async {
+            loop {
+                let (stream, peer) = listener.accept().await;
+                let (context, entrances) = (Arc::clone(&context), Arc::clone(&entrances));
+                let (phase, connection) = (phase.subscribe(), connection.clone());
+                tokio::spawn(async move {
+                    handshake::serve(stream, peer, context, entrances, phase).await;
+                    drop(connection);
+                });
+            }
+        };
+        tokio::select! {
+            () = accept => {}
+            () = shutdown => {}
+        }
+        drop(listener);
+        drop(connection);
+        let until = Instant::now() + context.config.drain_timeout;
+        phase.send_replace(Phase::Draining(until));
+        let _ = tokio::time::timeout_at(until, connections_done.recv()).await;
+        while tasks.join_next().await.is_some() {}
+        shards.iter().for_each(|shard| context.hub.remove_shard(shard));
+    }
+}

@@ -1,0 +1,248 @@
+//! Messages published over HTTP.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use hyper::{Request, StatusCode, header};
+use serde::de::IgnoredAny;
+use serde_json::json;
+
+use super::Context;
+use super::routes::{Reply, error, json as json_reply};
+use crate::fanout::{Channel, ChannelError, Message};
+
+/// Longest wait for the writers between two batches of a stream. They never wait for a client, so
+/// it only matters if they are gone.
+const MAX_PACE: Duration = Duration::from_secs(1);
+
+/// Why a publication was refused, and what had gone out before.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    reason: String,
+    line: Option<u64>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, reason: impl Into<String>) -> Self {
+        Self { status, reason: reason.into(), line: None }
+    }
+
+    fn at_line(self, line: u64) -> Self {
+        Self { line: Some(line), ..self }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Format {
+    Json,
+    Text,
+    Binary,
+    Lines,
+}
+
+/// How far a request has come.
+#[derive(Debug, Default)]
+struct Progress {
+    published: u64,
+    subscribers: usize,
+}
+
+/// Answers `POST /publish/{name}`.
+pub(super) async fn answer(request: Request<Incoming>, context: &Context, name: &str) -> Reply {
+    let mut progress = Progress::default();
+    match publish(request, context, name, &mut progress).await {
+        Ok(()) => {
+            let body = json!({ "published": progress.published, "subscribers": progress.subscribers });
+            json_reply(StatusCode::OK, &body)
+        }
+        Err(Refusal { status, reason, line: None }) => error(status, &reason),
+        Err(Refusal { status, reason, line: Some(line) }) => {
+            let body = json!({
+                "error": format!("line {line}: {reason}"),
+                "line": line,
+                "published": progress.published,
+                "subscribers": progress.subscribers,
+            });
+            json_reply(status, &body)
+        }
+    }
+}
+
+async fn publish(
+    request: Request<Incoming>,
+    context: &Context,
+    name: &str,
+    progress: &mut Progress,
+) -> Result<(), Refusal> {
+    let format = format_of(&request)?;
+    refuse_if_draining(context)?;
+    let limit = context.config.publish.max_body_size;
+    if let Format::Lines = format {
+        let channel = channel(context, name)?;
+        return lines(request.into_body(), context, &channel, limit, progress).await;
+    }
+    let body = whole(request.into_body(), limit, context.config.handshake_timeout).await?;
+    let message = check(format, body)?;
+    refuse_if_draining(context)?;
+    send(&channel(context, name)?, message, progress).await;
+    Ok(())
+}
+
+fn format_of(request: &Request<Incoming>) -> Result<Format, Refusal> {
+    let value = request.headers().get(header::CONTENT_TYPE);
+    let name = value.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match name.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+        "application/json" => Ok(Format::Json),
+        "text/plain" => Ok(Format::Text),
+        "application/octet-stream" => Ok(Format::Binary),
+        "application/x-ndjson" => Ok(Format::Lines),
+        _ => Err(Refusal::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!(
+                "content type {name:?} is not supported: use application/json, text/plain, \
+                 application/octet-stream or application/x-ndjson"
+            ),
+        )),
+    }
+}
+
+fn refuse_if_draining(context: &Context) -> Result<(), Refusal> {
+    match context.is_draining() {
+        true => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down")),
+        false => Ok(()),
+    }
+}
+
+fn channel(context: &Context, name: &str) -> Result<Channel, Refusal> {
+    context.hub.channel(name).map_err(|error| {
+        let status = match error {
+            ChannelError::InvalidName(_) => StatusCode::BAD_REQUEST,
+            ChannelError::TooMany(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Refusal::new(status, error.to_string())
+    })
+}
+
+fn too_large(limit: usize) -> Refusal {
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a message may have {limit} bytes at most"))
+}
+
+/// The whole body, unless it is too large or stops coming.
+async fn whole(mut body: Incoming, limit: usize, patience: Duration) -> Result<Bytes, Refusal> {
+    let announced = body.size_hint().lower();
+    if announced > limit as u64 {
+        return Err(too_large(limit));
+    }
+    let mut whole = BytesMut::with_capacity(announced as usize);
+    loop {
+        let piece = tokio::time::timeout(patience, next_piece(&mut body)).await.map_err(|_| {
+            let reason = format!("the body did not go on for {} s", patience.as_secs_f64());
+            Refusal::new(StatusCode::REQUEST_TIMEOUT, reason)
+        })??;
+        match piece {
+            None => return Ok(whole.freeze()),
+            Some(piece) if whole.len() + piece.len() > limit => return Err(too_large(limit)),
+            Some(piece) => whole.extend_from_slice(&piece),
+        }
+    }
+}
+
+async fn next_piece(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
+    loop {
+        match body.frame().await {
+            None => return Ok(None),
+            Some(Ok(frame)) => {
+                if let Ok(piece) = frame.into_data() {
+                    return Ok(Some(piece));
+                }
+            }
+            Some(Err(error)) => {
+                return Err(Refusal::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}")));
+            }
+        }
+    }
+}
+
+/// Checks that `bytes` are what their type says; they go out as they are.
+fn check(format: Format, bytes: Bytes) -> Result<Message, Refusal> {
+    let bad = |reason: String| Refusal::new(StatusCode::BAD_REQUEST, reason);
+    if let Format::Binary = format {
+        return Ok(Message::binary(bytes));
+    }
+    if let Format::Json | Format::Lines = format {
+        // Checked without building anything: no number is converted, no depth is a recursion.
+        let text = std::str::from_utf8(&bytes).map_err(|error| bad(format!("not UTF-8: {error}")))?;
+        serde_json::from_str::<IgnoredAny>(text).map_err(|error| bad(format!("not JSON: {error}")))?;
+    }
+    Message::text_from_utf8(bytes).map_err(|error| bad(format!("not UTF-8: {error}")))
+}
+
+async fn send(channel: &Channel, message: Message, progress: &mut Progress) {
+    let published = loop {
+        match channel.publish(message.clone()) {
+            Ok(published) => break published,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    progress.published += 1;
+    progress.subscribers = published.subscribers;
+}
+
+/// Publishes each line as it arrives.
+///
+/// A stream comes as fast as the network brings it, which is faster than any number of sockets can
+/// be written to. Every so many lines it waits until the writers have seen them, so that a client
+/// loses lines only if its own socket does not take them.
+async fn lines(
+    mut body: Incoming,
+    context: &Context,
+    channel: &Channel,
+    limit: usize,
+    progress: &mut Progress,
+) -> Result<(), Refusal> {
+    let burst = (context.config.ws.queue_size / 2).max(1);
+    let mut unseen = 0;
+    let mut number = 0;
+    let mut carry = BytesMut::new();
+    loop {
+        let piece = next_piece(&mut body).await.map_err(|refusal| refusal.at_line(number + 1))?;
+        let at_end = piece.is_none();
+        let searched = carry.len();
+        carry.extend_from_slice(&piece.unwrap_or_default());
+        let mut from = searched;
+        loop {
+            let line = match memchr::memchr(b'\n', &carry[from..]) {
+                Some(end) => carry.split_to(from + end + 1).freeze(),
+                None if at_end && !carry.is_empty() => carry.split().freeze(),
+                None => break,
+            };
+            from = 0;
+            number += 1;
+            refuse_if_draining(context).map_err(|refusal| refusal.at_line(number))?;
+            let line = line.slice_ref(line.trim_ascii());
+            if line.len() > limit {
+                return Err(too_large(limit).at_line(number));
+            }
+            if line.is_empty() {
+                continue;
+            }
+            let message = check(Format::Lines, line).map_err(|refusal| refusal.at_line(number))?;
+            send(channel, message, progress).await;
+            unseen += 1;
+            if unseen >= burst {
+                unseen = 0;
+                let _ = tokio::time::timeout(MAX_PACE, context.hub.visited()).await;
+            }
+        }
+        // The end of the line may still be a carriage return.
+        if carry.len() > limit + 1 {
+            return Err(too_large(limit).at_line(number + 1));
+        }
+        if at_end {
+            return Ok(());
+        }
+    }
+}

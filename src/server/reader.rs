@@ -1,0 +1,412 @@
+//! What a client sends, checked to the letter of RFC 6455. No I/O, no allocation for data messages:
+//! bytes go in as they come, events come out, nothing is kept but the state between two of them.
+
+use fastwebsockets::{CloseCode, OpCode, unmask};
+
+use super::disconnect::Disconnect;
+
+/// Largest payload of a control frame (RFC 6455 section 5.5).
+const MAX_CONTROL: usize = 125;
+
+/// Something a client said.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A piece of a data message, unmasked.
+    Data {
+        /// Text or binary.
+        text: bool,
+        /// The piece.
+        payload: &'a [u8],
+        /// Whether the message ends with it.
+        last: bool,
+    },
+    /// A Ping, to be answered with a Pong of the same payload.
+    Ping(&'a [u8]),
+    /// A Pong.
+    Pong,
+    /// A Close, with its code if it had one. Nothing comes after it.
+    Close(Option<u16>),
+}
+
+/// Reads one client's side of a connection, in pieces of any size.
+#[derive(Debug)]
+pub struct Reader {
+    max_message: usize,
+    /// The head of the frame under way, as far as it has come.
+    head: [u8; 14],
+    head_len: u8,
+    frame: Option<FrameUnderWay>,
+    message: Option<MessageUnderWay>,
+    control: Vec<u8>,
+    closed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct FrameUnderWay {
+    opcode: OpCode,
+    last: bool,
+    mask: [u8; 4],
+    remaining: usize,
+}
+
+#[derive(Debug)]
+struct MessageUnderWay {
+    text: bool,
+    len: usize,
+    utf8: Utf8,
+}
+
+impl Reader {
+    /// A reader for messages of up to `max_message` bytes, fragments together.
+    pub fn new(max_message: usize) -> Self {
+        Self { max_message, head: [0; 14], head_len: 0, frame: None, message: None, control: Vec::new(), closed: false }
+    }
+
+    /// Reads `bytes`, unmasking them in place, and calls `on` for every event in them.
+    ///
+    /// # Errors
+    /// How the client broke the protocol; nothing may be fed after that. After a Close everything
+    /// is ignored (RFC 6455 section 5.5.1).
+    pub fn feed(&mut self, mut bytes: &mut [u8], on: &mut impl FnMut(Event<'_>)) -> Result<(), Disconnect> {
+        while !self.closed {
+            let frame = match self.frame {
+                Some(frame) => frame,
+                None => {
+                    let used = self.read_head(bytes)?;
+                    bytes = &mut bytes[used..];
+                    match self.frame {
+                        Some(frame) => frame,
+                        None => return Ok(()),
+                    }
+                }
+            };
+            let (payload, rest) = bytes.split_at_mut(frame.remaining.min(bytes.len()));
+            bytes = rest;
+            unmask(payload, frame.mask);
+            let mut mask = frame.mask;
+            mask.rotate_left(payload.len() % 4);
+            let remaining = frame.remaining - payload.len();
+            self.frame = Some(FrameUnderWay { mask, remaining, ..frame });
+            if matches!(frame.opcode, OpCode::Ping | OpCode::Pong | OpCode::Close) {
+                self.control.extend_from_slice(payload);
+                if remaining > 0 {
+                    return Ok(());
+                }
+                self.frame = None;
+                self.end_control(frame.opcode, on)?;
+            } else {
+                if remaining == 0 {
+                    self.frame = None;
+                }
+                self.data(payload, remaining == 0 && frame.last, on)?;
+                if remaining > 0 {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes from `bytes` what the head of the next frame still lacks; returns how many bytes.
+    fn read_head(&mut self, bytes: &[u8]) -> Result<usize, Disconnect> {
+        let mut used = 0;
+        loop {
+            let have = usize::from(self.head_len);
+            let want = match have {
+                0 | 1 => 2,
+                _ => 2 + [0, 2, 8][length_form(self.head[1])] + 4,
+            };
+            let piece = &bytes[used..][..(want - have).min(bytes.len() - used)];
+            self.head[have..have + piece.len()].copy_from_slice(piece);
+            self.head_len += piece.len() as u8;
+            used += piece.len();
+            let have = have + piece.len();
+            if have < want {
+                return Ok(used);
+            }
+            if want == 2 {
+                self.check_start()?;
+            } else {
+                self.head_len = 0;
+                self.frame = Some(self.check_length(want)?);
+                return Ok(used);
+            }
+        }
+    }
+
+    /// Checks the first two bytes of a head (RFC 6455 section 5.2).
+    fn check_start(&self) -> Result<(), Disconnect> {
+        let [first, second, ..] = self.head;
+        let last = first & 0x80 != 0;
+        if first & 0x70 != 0 {
+            return Err(Disconnect::Protocol("reserved bit without an extension"));
+        }
+        if second & 0x80 == 0 {
+            return Err(Disconnect::Protocol("frame of a client is not masked"));
+        }
+        match (first & 0x0f, &self.message) {
+            (0, None) => Err(Disconnect::Protocol("continuation without a message")),
+            (1 | 2, Some(_)) => Err(Disconnect::Protocol("new message inside a fragmented one")),
+            (0..=2, _) => Ok(()),
+            (8..=10, _) if !last => Err(Disconnect::Protocol("fragmented control frame")),
+            (8..=10, _) if second & 0x7f > 125 => Err(Disconnect::Protocol("control frame over 125 bytes")),
+            (8..=10, _) => Ok(()),
+            _ => Err(Disconnect::Protocol("reserved opcode")),
+        }
+    }
+
+    /// Reads length and mask of a complete head of `len` bytes.
+    fn check_length(&mut self, len: usize) -> Result<FrameUnderWay, Disconnect> {
+        let head = &self.head[..len];
+        let (bytes, mask) = (&head[2..len - 4], [head[len - 4], head[len - 3], head[len - 2], head[len - 1]]);
+        let long = bytes.iter().fold(0_u64, |length, byte| length << 8 | u64::from(*byte));
+        let length = match bytes.len() {
+            0 => u64::from(head[1] & 0x7f),
+            2 if long < 126 => return Err(Disconnect::Protocol("length not in its shortest form")),
+            8 if long < 1 << 16 => return Err(Disconnect::Protocol("length not in its shortest form")),
+            8 if long >> 63 != 0 => return Err(Disconnect::Protocol("length over 63 bits")),
+            _ => long,
+        };
+        let opcode = match head[0] & 0x0f {
+            0 => OpCode::Continuation,
+            1 => OpCode::Text,
+            2 => OpCode::Binary,
+            8 => OpCode::Close,
+            9 => OpCode::Ping,
+            _ => OpCode::Pong,
+        };
+        let remaining = usize::try_from(length).map_err(|_| Disconnect::TooBig)?;
+        if matches!(opcode, OpCode::Continuation | OpCode::Text | OpCode::Binary) {
+            let message = self.message.get_or_insert(MessageUnderWay {
+                text: opcode == OpCode::Text,
+                len: 0,
+                utf8: Utf8::default(),
+            });
+            message.len = message.len.saturating_add(remaining);
+            if message.len > self.max_message {
+                return Err(Disconnect::TooBig);
+            }
+        }
+        Ok(FrameUnderWay { opcode, last: head[0] & 0x80 != 0, mask, remaining })
+    }
+
+    fn data(&mut self, payload: &[u8], last: bool, on: &mut impl FnMut(Event<'_>)) -> Result<(), Disconnect> {
+        let Some(message) = &mut self.message else {
+            return Ok(());
+        };
+        let text = message.text;
+        if text && !(message.utf8.feed(payload) && (!last || message.utf8.is_complete())) {
+            return Err(Disconnect::Utf8);
+        }
+        if last {
+            self.message = None;
+        }
+        on(Event::Data { text, payload, last });
+        Ok(())
+    }
+
+    fn end_control(&mut self, opcode: OpCode, on: &mut impl FnMut(Event<'_>)) -> Result<(), Disconnect> {
+        let payload = std::mem::take(&mut self.control);
+        debug_assert!(payload.len() <= MAX_CONTROL, "checked with the head");
+        match opcode {
+            OpCode::Ping => on(Event::Ping(&payload)),
+            OpCode::Pong => on(Event::Pong),
+            _ => {
+                let code = close_code(&payload)?;
+                self.closed = true;
+                on(Event::Close(code));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which of the three length forms the second byte of a head announces.
+fn length_form(second: u8) -> usize {
+    match second & 0x7f {
+        126 => 1,
+        127 => 2,
+        _ => 0,
+    }
+}
+
+/// The code of a Close payload (RFC 6455 section 5.5.1), if it has one and may have it.
+fn close_code(payload: &[u8]) -> Result<Option<u16>, Disconnect> {
+    match payload {
+        [] => Ok(None),
+        [_] => Err(Disconnect::Protocol("close payload of one byte")),
+        [high, low, reason @ ..] => {
+            let code = u16::from_be_bytes([*high, *low]);
+            if !CloseCode::from(code).is_allowed() {
+                return Err(Disconnect::Protocol("close code that may not be sent"));
+            }
+            std::str::from_utf8(reason).map_err(|_| Disconnect::Utf8)?;
+            Ok(Some(code))
+        }
+    }
+}
+
+/// Checks UTF-8 that comes in pieces; knows at the first byte that cannot be right.
+#[derive(Debug, Default)]
+struct Utf8 {
+    /// A code point under way.
+    partial: [u8; 4],
+    len: usize,
+}
+
+impl Utf8 {
+    fn feed(&mut self, mut bytes: &[u8]) -> bool {
+        while self.len > 0 {
+            let Some((first, rest)) = bytes.split_first() else {
+                return true;
+            };
+            self.partial[self.len] = *first;
+            self.len += 1;
+            bytes = rest;
+            match std::str::from_utf8(&self.partial[..self.len]) {
+                Ok(_) => self.len = 0,
+                Err(error) if error.error_len().is_some() => return false,
+                Err(_) => {}
+            }
+        }
+        match std::str::from_utf8(bytes) {
+            Ok(_) => true,
+            Err(error) if error.error_len().is_some() => false,
+            Err(error) => {
+                let tail = &bytes[error.valid_up_to()..];
+                self.partial[..tail.len()].copy_from_slice(tail);
+                self.len = tail.len();
+                true
+            }
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.len == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client frame, masked.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![first];
+        match payload.len() {
+            len @ 0..=125 => bytes.push(0x80 | len as u8),
+            len @ 126..=65_535 => {
+                bytes.push(0x80 | 126);
+                bytes.extend((len as u16).to_be_bytes());
+            }
+            len => {
+                bytes.push(0x80 | 127);
+                bytes.extend((len as u64).to_be_bytes());
+            }
+        }
+        let mask = [0x12, 0x34, 0x56, 0x78];
+        bytes.extend(mask);
+        bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        bytes
+    }
+
+    /// What a reader says to `bytes` in pieces of `size`: whole messages, pings, closes.
+    fn read(bytes: &[u8], size: usize, max: usize) -> (Vec<String>, Result<(), Disconnect>) {
+        let mut reader = Reader::new(max);
+        let mut said = Vec::new();
+        let mut message = Vec::new();
+        let mut result = Ok(());
+        for piece in bytes.to_vec().chunks_mut(size) {
+            result = reader.feed(piece, &mut |event| match event {
+                Event::Data { text, payload, last } => {
+                    message.extend_from_slice(payload);
+                    if last {
+                        let kind = if text { "text" } else { "binary" };
+                        said.push(format!("{kind} {}", String::from_utf8_lossy(&std::mem::take(&mut message))));
+                    }
+                }
+                Event::Ping(payload) => said.push(format!("ping {}", String::from_utf8_lossy(payload))),
+                Event::Pong => said.push("pong".into()),
+                Event::Close(code) => said.push(format!("close {code:?}")),
+            });
+            if result.is_err() {
+                break;
+            }
+        }
+        (said, result)
+    }
+
+    #[test]
+    fn valid_streams_in_pieces_of_any_size() {
+        let stream = [
+            frame(0x81, "héllo".as_bytes()),
+            frame(0x01, &"ä€😀".as_bytes()[..4]),
+            frame(0x89, b"in between"),
+            frame(0x00, &"ä€😀".as_bytes()[4..7]),
+            frame(0x80, &"ä€😀".as_bytes()[7..]),
+            frame(0x82, b""),
+            frame(0x8a, b"unasked"),
+            frame(0x82, &[b'x'; 300]),
+            frame(0x88, &[&1000_u16.to_be_bytes()[..], b"bye"].concat()),
+            frame(0x81, b"ignored after close"),
+        ]
+        .concat();
+        let long = format!("binary {}", "x".repeat(300));
+        let expected = ["text héllo", "ping in between", "text ä€😀", "binary ", "pong", &long, "close Some(1000)"];
+        for size in [1, 2, 3, 5, 64, stream.len()] {
+            let (said, result) = read(&stream, size, 1_000);
+            assert_eq!(said, expected, "pieces of {size}");
+            assert_eq!(result, Ok(()));
+        }
+    }
+
+    #[test]
+    fn what_rfc_6455_forbids_ends_the_session() {
+        let protocol = |bytes: &[u8]| matches!(read(bytes, 1, 1_000).1, Err(Disconnect::Protocol(_)));
+        assert!(protocol(&[0x81, 0x01, b'x']), "unmasked");
+        for first in [0xc1, 0xa1, 0x91] {
+            assert!(protocol(&frame(first, b"x")), "reserved bit {first:x}");
+        }
+        for first in [0x83, 0x87, 0x8b, 0x8f] {
+            assert!(protocol(&frame(first, b"x")), "reserved opcode {first:x}");
+        }
+        assert!(protocol(&frame(0x80, b"x")), "continuation of nothing");
+        assert!(protocol(&[frame(0x01, b"x"), frame(0x01, b"y")].concat()), "text inside text");
+        assert!(protocol(&frame(0x09, b"x")), "fragmented ping");
+        assert!(protocol(&frame(0x89, &[0; 126])), "long ping");
+        assert!(protocol(&frame(0x88, b"x")), "close of one byte");
+        for code in [0_u16, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000] {
+            assert!(protocol(&frame(0x88, &code.to_be_bytes())), "close code {code}");
+        }
+        assert!(protocol(&[0x82, 0xfe, 0, 125, 0, 0, 0, 0]), "16-bit length that fits in 7");
+        assert!(protocol(&[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0]), "64-bit length that fits in 16");
+        assert!(protocol(&[0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), "64th bit of the length");
+    }
+
+    #[test]
+    fn text_must_be_utf8_to_its_end() {
+        for bytes in [
+            frame(0x81, b"\xff"),
+            frame(0x81, b"\xed\xa0\x80"),
+            frame(0x81, &"ä".as_bytes()[..1]),
+            [frame(0x01, &"ä".as_bytes()[..1]), frame(0x80, b"x")].concat(),
+            [frame(0x01, b"ok"), frame(0x80, b"\xf0\x9f")].concat(),
+            frame(0x88, &[&1000_u16.to_be_bytes()[..], b"\xff"].concat()),
+        ] {
+            assert_eq!(read(&bytes, 1, 1_000).1, Err(Disconnect::Utf8), "{bytes:x?}");
+        }
+        // Known before the frame is complete.
+        let bytes = frame(0x01, &[b"\xce\xba\xf4\x90".as_slice(), &[b'x'; 200]].concat());
+        assert_eq!(read(&bytes[..12], 12, 1_000).1, Err(Disconnect::Utf8));
+    }
+
+    #[test]
+    fn size_counts_the_message_not_the_frame() {
+        assert_eq!(read(&frame(0x82, &[0; 100]), 7, 100).1, Ok(()));
+        assert_eq!(read(&frame(0x82, &[0; 101])[..8], 8, 100).1, Err(Disconnect::TooBig), "by its head alone");
+        let fragments = [frame(0x02, &[0; 60]), frame(0x89, &[0; 125]), frame(0x80, &[0; 41])].concat();
+        assert_eq!(read(&fragments, 50, 100).1, Err(Disconnect::TooBig));
+        let huge = [0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+        assert_eq!(read(&huge, 1, 100).1, Err(Disconnect::TooBig));
+    }
+}

@@ -1,0 +1,133 @@
+//! Who answers which request, and the answers that are a few lines.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::handshake::{self, Served};
+use super::{Context, exposition, page, publish, stats};
+use crate::fanout::{Channel, Kind};
+
+/// A whole answer.
+pub(super) type Reply = Response<Full<Bytes>>;
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// How long a request for a snapshot that is known to be outdated waits for a fresh one.
+const REFRESH: Duration = Duration::from_millis(250);
+
+/// Answers one request.
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    context: Arc<Context>,
+    upgraded: Arc<OnceLock<Channel>>,
+) -> Served {
+    let path = request.uri().path().to_owned();
+    let tail = path.strip_prefix('/').unwrap_or("*");
+    let (first, rest) = tail.split_once('/').map_or((tail, None), |(first, rest)| (first, Some(rest)));
+    let post = first == "publish";
+    let known = match rest {
+        Some(_) => matches!(first, "ws" | "publish" | "snapshot"),
+        None => matches!(first, "" | "healthz" | "readyz" | "metrics" | "stats" | "channels"),
+    };
+    if !known {
+        return Ok(error(StatusCode::NOT_FOUND, &format!("no such path: {path}; the page is at /")));
+    }
+    let allow = if post { "POST" } else { "GET, HEAD" };
+    if !matches!((request.method(), post), (&Method::GET | &Method::HEAD, false) | (&Method::POST, true)) {
+        let reason = format!("method {} is not allowed here: use {allow}", request.method());
+        let mut reply = error(StatusCode::METHOD_NOT_ALLOWED, &reason);
+        reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+        return Ok(reply);
+    }
+    let head = request.method() == Method::HEAD;
+    let mut reply = match (first, rest) {
+        ("publish", Some(name)) => publish::answer(request, &context, name).await,
+        ("ws", Some(name)) => match context.hub.get(name) {
+            Some(channel) => handshake::upgrade(request, channel, &upgraded),
+            None => no_channel(name),
+        },
+        ("snapshot", Some(name)) => match context.hub.get(name) {
+            Some(channel) => snapshot(&context, &channel).await,
+            None => no_channel(name),
+        },
+        ("metrics", None) => reply(StatusCode::OK, exposition::CONTENT_TYPE, exposition::render(&context.hub)),
+        ("stats", None) => reply(StatusCode::OK, JSON, stats::stats(&context)),
+        ("channels", None) => reply(StatusCode::OK, JSON, stats::channels(&context)),
+        ("healthz", None) => reply(StatusCode::OK, TEXT, "ok\n"),
+        ("readyz", None) => ready(&context),
+        _ => page::answer(),
+    };
+    if head {
+        // The length is that of the answer to GET (RFC 9110 section 9.3.2).
+        let length = hyper::body::Body::size_hint(reply.body()).exact().unwrap_or(0);
+        reply.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+        *reply.body_mut() = Full::default();
+    }
+    Ok(reply)
+}
+
+/// A whole answer.
+pub(super) fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(Full::new(body.into()));
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    reply
+}
+
+/// A JSON answer.
+pub(super) fn json(status: StatusCode, body: &serde_json::Value) -> Reply {
+    reply(status, JSON, format!("{body}\n"))
+}
+
+/// An answer that says what is wrong.
+pub(super) fn error(status: StatusCode, reason: &str) -> Reply {
+    json(status, &serde_json::json!({ "error": reason }))
+}
+
+fn no_channel(name: &str) -> Reply {
+    let reason = format!("no channel {name:?}; /channels lists them, and POST /publish/NAME creates one");
+    error(StatusCode::NOT_FOUND, &reason)
+}
+
+fn ready(context: &Context) -> Reply {
+    if context.is_draining() {
+        reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "shutting down\n")
+    } else if !context.is_ready() {
+        reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the source has not produced a snapshot yet\n")
+    } else {
+        reply(StatusCode::OK, TEXT, "ready\n")
+    }
+}
+
+/// The last message. If its publisher knows a newer state and only waits for somebody to listen,
+/// this listens for a moment.
+async fn snapshot(context: &Context, channel: &Channel) -> Reply {
+    if channel.is_stale() {
+        let stale = channel.seq();
+        let mut listener = context.hub.subscribe(channel);
+        let fresh = async { while listener.recv().await.seq() <= stale {} };
+        // No fresh one in time: the last one is still the last one.
+        let _ = tokio::time::timeout(REFRESH, fresh).await;
+    }
+    let Some(frame) = channel.last() else {
+        let reason = format!("channel {:?} has no message yet", channel.name());
+        return error(StatusCode::NOT_FOUND, &reason);
+    };
+    let payload = frame.payload();
+    let content_type = match (frame.kind(), payload.trim_ascii_start().first()) {
+        (Kind::Binary, _) => "application/octet-stream",
+        (Kind::Text, Some(b'{' | b'[')) => JSON,
+        (Kind::Text, _) => TEXT,
+    };
+    reply(StatusCode::OK, content_type, payload)
+}

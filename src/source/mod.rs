@@ -1,0 +1,200 @@
+//! Sources: where the market's messages come from, as batches of lines of JSON, and their decoding.
+//!
+//! A [`Feed`] hands over whatever is due and never blocks the runtime: files and standard input are
+//! read by a thread of their own. What is not understood is counted by reason, logged at most once
+//! a second, and skipped ([`Rejections`]).
+
+mod decode;
+mod lines;
+mod replay;
+mod sim;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+pub use decode::{Decoder, Reject};
+pub use lines::Lines;
+use lines::{Chunk, read_on_thread};
+pub use replay::Replay;
+pub use sim::Sim;
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+
+/// Which source, as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// A capture: the bundled one, or a file.
+    Replay(Option<PathBuf>),
+    /// The synthetic market.
+    Sim,
+    /// One JSON message a line on standard input.
+    Stdin,
+    /// Nothing; only what is published over HTTP.
+    None,
+}
+
+impl FromStr for SourceKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, argument) = text.split_once(':').map_or((text, None), |(kind, argument)| (kind, Some(argument)));
+        match (kind, argument) {
+            ("replay", None) => Ok(Self::Replay(None)),
+            ("replay", Some(path)) if !path.is_empty() => Ok(Self::Replay(Some(path.into()))),
+            ("sim", None) => Ok(Self::Sim),
+            ("stdin", None) => Ok(Self::Stdin),
+            ("none", None) => Ok(Self::None),
+            _ => Err("one of replay, replay:FILE, sim, stdin, none".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for SourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Replay(None) => f.write_str("replay"),
+            Self::Replay(Some(path)) => write!(f, "replay:{}", path.display()),
+            Self::Sim => f.write_str("sim"),
+            Self::Stdin => f.write_str("stdin"),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+/// Why a source could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open source {source_kind}: {error}")]
+pub struct OpenError {
+    source_kind: SourceKind,
+    error: io::Error,
+}
+
+/// What [`Feed::next`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Lines, at least one.
+    Lines,
+    /// The feed starts over: a new session.
+    Restarted,
+    /// Nothing more will come.
+    Ended,
+}
+
+/// An open source.
+#[derive(Debug)]
+pub enum Feed {
+    /// See [`Replay`].
+    Replay(Box<Replay>),
+    /// See [`Sim`].
+    Sim(Box<Sim>),
+    /// Lines of standard input.
+    Stdin(Stdin),
+}
+
+impl Feed {
+    /// Opens the configured source; `None` if that is none.
+    ///
+    /// # Errors
+    /// The capture cannot be opened, or no thread can be started.
+    pub fn open(config: &Config) -> Result<Option<Self>, OpenError> {
+        let feed = match &config.source {
+            SourceKind::Replay(path) => {
+                Replay::open(path.as_deref(), &config.replay).map(|replay| Some(Self::Replay(Box::new(replay))))
+            }
+            SourceKind::Sim => Ok(Some(Self::Sim(Box::new(Sim::new(&config.sim))))),
+            SourceKind::Stdin => Stdin::open().map(|stdin| Some(Self::Stdin(stdin))),
+            SourceKind::None => Ok(None),
+        };
+        feed.map_err(|error| OpenError { source_kind: config.source.clone(), error })
+    }
+
+    /// Waits for lines and replaces `lines` with them.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: no line is lost.
+    pub async fn next(&mut self, lines: &mut Lines, rejections: &mut Rejections) -> Next {
+        match self {
+            Self::Replay(replay) => replay.next(lines, rejections).await,
+            Self::Sim(sim) => sim.next(lines).await,
+            Self::Stdin(stdin) => stdin.next(lines, rejections).await,
+        }
+    }
+}
+
+/// Standard input, one message a line.
+#[derive(Debug)]
+pub struct Stdin(mpsc::Receiver<Chunk>);
+
+impl Stdin {
+    fn open() -> io::Result<Self> {
+        let mut once = Some(());
+        read_on_thread("stdin", move || Ok(once.take().map(|()| io::stdin().lock()))).map(Self)
+    }
+
+    async fn next(&mut self, lines: &mut Lines, rejections: &mut Rejections) -> Next {
+        loop {
+            match self.0.recv().await {
+                Some(Chunk::Lines(read)) => {
+                    *lines = read;
+                    return Next::Lines;
+                }
+                Some(Chunk::TooLong) => rejections.count("too_long", "a line of more than 1 MiB"),
+                Some(Chunk::Failed(reason)) => {
+                    tracing::error!("cannot read standard input any further: {reason}");
+                    return Next::Ended;
+                }
+                Some(Chunk::Restarted) | None => return Next::Ended,
+            }
+        }
+    }
+}
+
+/// Counts what was not understood, and says so now and then.
+#[derive(Debug)]
+pub struct Rejections {
+    metrics: Arc<Metrics>,
+    logged: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Rejections {
+    /// At most one log line in this time.
+    const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+    /// Counts in `metrics`.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, logged: None, unsaid: 0 }
+    }
+
+    /// Counts one message skipped for `reason`.
+    pub fn count(&mut self, reason: &'static str, what: &str) {
+        self.metrics.source_errors.add(reason);
+        self.unsaid += 1;
+        if self.logged.is_none_or(|logged| logged.elapsed() >= Self::LOG_INTERVAL) {
+            tracing::warn!(reason, skipped = self.unsaid, "skipped a message of the source: {what}");
+            (self.logged, self.unsaid) = (Some(Instant::now()), 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_reads_as_it_prints() {
+        for text in ["replay", "replay:/tmp/a:b.zst", "sim", "stdin", "none"] {
+            assert_eq!(text.parse::<SourceKind>().expect("valid").to_string(), text);
+        }
+        for text in ["", "replay:", "sim:3", "kafka", "none:"] {
+            assert!(text.parse::<SourceKind>().is_err(), "{text}");
+        }
+    }
+}
