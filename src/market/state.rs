@@ -207,6 +207,6 @@ mod tests {
         let session = symbol.session.as_ref().expect("traded");
         assert_eq!((session.vwap(), session.volume), (None, Decimal::MAX));
         assert_eq!(symbol.last, Some(dec("0.0000000000000000000000000001")));
-        assert_eq!(session.change_pct(Decimal::MAX), None);
+        assert_eq!(session.change_pct(Decimal::MIN), None);
     }
 }

@@ -141,7 +141,9 @@ async function run(browser, url, directory) {
   const complaints = complaintsOf(page);
   current = page;
   await watchCells(page);
-  await page.goto(url);
+  await page.goto(url).catch((error) => {
+    throw new Mismatch('loading the page', `an answer from ${url}`, error.message.split('\n')[0]);
+  });
   await checkBoard(page, url);
   for (const size of [DESKTOP, PHONE]) {
     await settleAt(page, size);
