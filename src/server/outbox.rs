@@ -53,6 +53,9 @@ pub(super) struct Batch<'a> {
     /// Lends its buffer to one client at a time; a client that keeps frames keeps the buffer.
     pub(super) frames: &'a mut VecDeque<Frame>,
     pub(super) counters: &'a ShardCounters,
+    /// Since when the client being served is there. What it got of earlier messages was not on its
+    /// way to it all that time, and does not count as a delivery time.
+    pub(super) since: Instant,
 }
 
 impl Outbox {
@@ -136,7 +139,7 @@ impl Outbox {
                 cx.waker().wake_by_ref();
                 break;
             }
-            result = self.poll_write(cx, io.as_mut(), batch.counters);
+            result = self.poll_write(cx, io.as_mut(), batch);
             if !matches!(result, Poll::Ready(Ok(()))) {
                 break;
             }
@@ -181,7 +184,7 @@ impl Outbox {
         &mut self,
         cx: &mut Context<'_>,
         io: Pin<&mut impl AsyncWrite>,
-        counters: &ShardCounters,
+        batch: &Batch<'_>,
     ) -> Poll<io::Result<()>> {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let mut len = 0;
@@ -208,16 +211,16 @@ impl Outbox {
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        counters.bytes_sent.add(written as u64);
-        self.advance(written, counters);
+        batch.counters.bytes_sent.add(written as u64);
+        self.advance(written, batch);
         Poll::Ready(Ok(()))
     }
 
     /// Forgets `written` bytes, in the order in which they were gathered.
-    fn advance(&mut self, mut written: usize, counters: &ShardCounters) {
+    fn advance(&mut self, mut written: usize, batch: &Batch<'_>) {
         let now = Instant::now();
         if self.frame_done > 0 {
-            written = self.advance_frame(written, now, counters);
+            written = self.advance_frame(written, now, batch);
         }
         let control = written.min(self.control.len() - self.control_done);
         self.control_done += control;
@@ -226,12 +229,12 @@ impl Outbox {
             (self.control, self.control_done) = (Vec::new(), 0);
         }
         while written > 0 {
-            written = self.advance_frame(written, now, counters);
+            written = self.advance_frame(written, now, batch);
         }
     }
 
     /// Forgets up to `written` bytes of the first frame; returns how many are left.
-    fn advance_frame(&mut self, written: usize, now: Instant, counters: &ShardCounters) -> usize {
+    fn advance_frame(&mut self, written: usize, now: Instant, batch: &Batch<'_>) -> usize {
         let Some(frame) = self.unsent.front() else {
             debug_assert!(false, "no more is written than was gathered");
             return 0;
@@ -241,8 +244,10 @@ impl Outbox {
             self.frame_done += written;
             return 0;
         }
-        counters.frames_sent.add(1);
-        counters.delivery_seconds.observe(now.saturating_duration_since(frame.published()));
+        batch.counters.frames_sent.add(1);
+        if frame.published() >= batch.since {
+            batch.counters.delivery_seconds.observe(now.saturating_duration_since(frame.published()));
+        }
         self.unsent.pop_front();
         self.frame_done = 0;
         written - left

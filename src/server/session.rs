@@ -131,6 +131,11 @@ impl<S: Connection> Session<S> {
         }
     }
 
+    /// Since when the client is there.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
     /// Why the session ended, if it has.
     pub(super) fn end(&self) -> Option<Disconnect> {
         self.end

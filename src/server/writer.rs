@@ -223,7 +223,8 @@ impl<S: Connection> Writer<S> {
         let Some((number, session)) = self.sessions.get_mut(slot) else {
             return;
         };
-        let mut batch = Batch { frames: &mut self.frames, counters: self.entrance.shard.counters() };
+        let counters = self.entrance.shard.counters();
+        let mut batch = Batch { frames: &mut self.frames, counters, since: session.since() };
         match session.visit(&mut self.scratch, &mut batch) {
             Visit::Open | Visit::Closing => {}
             Visit::Closed => self.heartbeat.expect_end(Instant::now(), SessionId { slot, number: *number }),

@@ -1,0 +1,145 @@
+//! One slow client: it loses the oldest, stays fresh, and nobody else notices.
+
+mod support;
+
+use support::Server;
+use support::client::{Client, PONG, TEXT};
+
+const QUEUE: u64 = 50;
+const WRITE_BUFFER: u64 = 64 << 10;
+/// What the stalled client's own kernel may take for it; Linux doubles what is asked for.
+const RECEIVE_BUFFER: u64 = 8 << 10;
+const MESSAGE: usize = 400;
+
+/// Message number `n`, [`MESSAGE`] bytes long.
+fn line(n: u64) -> String {
+    format!("{{\"n\":{n},\"pad\":\"{}\"}}", "x".repeat(MESSAGE - 15 - n.to_string().len()))
+}
+
+fn body(numbers: std::ops::RangeInclusive<u64>) -> Vec<u8> {
+    numbers.flat_map(|n| (line(n) + "\n").into_bytes()).collect()
+}
+
+fn number(client: &mut Client) -> u64 {
+    client.json()["n"].as_u64().expect("a number")
+}
+
+#[test]
+fn a_stalled_client_costs_nobody_anything_and_comes_back_fresh() {
+    const BEFORE: u64 = 1_000;
+    const STALLED: u64 = 20_000;
+    let server =
+        Server::start(&["--source", "none", "--workers", "2", "--queue-size", "50", "--write-buffer", "64KiB"]);
+    server.say("x", "hello");
+    let mut stalled = Client::with_small_buffer(server.address, "x", RECEIVE_BUFFER as usize / 2);
+    let mut healthy = Client::connect(server.address, "x");
+    assert_eq!((stalled.text(), healthy.text()), ("hello".into(), "hello".into()));
+    let reader = std::thread::spawn(move || {
+        for expected in 1..=BEFORE + STALLED + 1 {
+            assert_eq!(number(&mut healthy), expected, "a healthy client misses a message");
+        }
+    });
+    let publish = |numbers: std::ops::RangeInclusive<u64>| {
+        let count = numbers.clone().count();
+        let answer = server.publish("x", "application/x-ndjson", &body(numbers));
+        assert_eq!(answer.json(), serde_json::json!({"published": count, "subscribers": 2}));
+    };
+    publish(1..=BEFORE);
+    let memory = server.memory();
+    publish(BEFORE + 1..=BEFORE + STALLED);
+    let grown = server.memory().saturating_sub(memory);
+    assert!(grown < 4 << 20, "the server grew by {grown} bytes");
+
+    // At rest: two subscribers, so what is missing from one is in the ring, dropped, or unsent.
+    let pushed = server.metric("tickcast_frames_pushed_total");
+    let settled = |name| server.metric(name);
+    let (sent, dropped) = (settled("tickcast_frames_sent_total"), settled("tickcast_frames_dropped_total"));
+    assert_eq!(pushed, 2 + 2 * (BEFORE + STALLED));
+    assert_eq!(pushed, sent + dropped + settled("tickcast_frames_queued") + settled("tickcast_frames_discarded_total"));
+    assert!(dropped > STALLED / 2, "only {dropped} dropped");
+
+    // It reads on: first what the kernels hold, then what the ring holds, then live.
+    publish(BEFORE + STALLED + 1..=BEFORE + STALLED + 1);
+    let newest = BEFORE + STALLED + 1;
+    let mut numbers = vec![number(&mut stalled)];
+    while *numbers.last().expect("one") < newest {
+        numbers.push(number(&mut stalled));
+    }
+    let ordered = numbers.windows(2).all(|pair| pair[0] < pair[1]);
+    assert!(ordered, "not in order: {numbers:?}");
+    let old = numbers.iter().zip(1..).take_while(|(n, expected)| *n == expected).count() as u64;
+    let frame = MESSAGE as u64 + 4;
+    let most_old = (WRITE_BUFFER + 4 * RECEIVE_BUFFER) / frame + 1;
+    assert!(old <= most_old, "{old} old messages, at most {most_old} fit in the kernels");
+    let fresh = &numbers[old as usize..];
+    assert!(fresh.len() as u64 <= QUEUE + 1, "{} messages were kept", fresh.len());
+    assert!(fresh.windows(2).all(|pair| pair[0] + 1 == pair[1]), "the newest have holes: {fresh:?}");
+    assert!(fresh[0] >= newest - QUEUE, "the oldest kept is {}, the newest {newest}", fresh[0]);
+    reader.join().expect("no panic");
+}
+
+#[test]
+fn control_frames_overtake_what_waits() {
+    let server = Server::start(&["--source", "none", "--queue-size", "50"]);
+    server.say("x", "hello");
+    let mut client = Client::with_small_buffer(server.address, "x", 4 << 10);
+    assert_eq!(client.text(), "hello");
+    // More than all buffers: the ring is full and the socket blocked.
+    let answer = server.publish("x", "application/x-ndjson", &body(1..=5_000));
+    assert_eq!(answer.status, 200);
+    client.send(support::client::PING, b"now");
+    client.send(support::client::PING, b"and again");
+    // Only what the kernels held, and the rest of a frame begun, comes before.
+    let mut before = 0;
+    while let (first, _) = client.read()
+        && first != PONG
+    {
+        assert_eq!(first, TEXT);
+        before += 1;
+    }
+    let in_kernels = before;
+    assert_eq!(client.read(), (PONG, b"and again".to_vec()));
+    let mut after = 0;
+    while number(&mut client) < 5_000 {
+        after += 1;
+    }
+    assert!(after >= 40, "the ring's {after} messages came behind the Pong, {in_kernels} before it");
+}
+
+#[test]
+fn a_client_that_goes_leaves_nothing_uncounted() {
+    let server = Server::start(&["--source", "none", "--queue-size", "10"]);
+    server.say("x", "hello");
+    let mut clients: Vec<_> = (0..5).map(|_| Client::with_small_buffer(server.address, "x", 4 << 10)).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.text(), "hello"));
+    assert_eq!(server.publish("x", "application/x-ndjson", &body(1..=3_000)).status, 200);
+    assert!(server.metric("tickcast_frames_queued") > 0, "nothing is queued: the clients do not stall");
+    drop(clients);
+    server.wait_for_metric("tickcast_connections", |connections| connections == 0);
+    let values = ["tickcast_frames_sent_total", "tickcast_frames_dropped_total", "tickcast_frames_discarded_total"]
+        .map(|name| server.metric(name));
+    assert!(values[2] >= 5 * 10, "{values:?}");
+    assert_eq!(server.metric("tickcast_frames_queued"), 0);
+    assert_eq!(values.iter().sum::<u64>(), 5 * 3_001);
+}
+
+/// Opening and closing many connections leaves neither memory nor descriptors behind.
+#[test]
+fn sessions_leave_nothing_behind() {
+    let server = Server::start(&["--source", "none"]);
+    server.say("x", &"y".repeat(1_000));
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", server.id())).expect("a process").count();
+    let round = || {
+        let mut clients: Vec<_> = (0..200).map(|_| Client::connect(server.address, "x")).collect();
+        clients.iter_mut().for_each(|client| assert_eq!(client.text().len(), 1_000));
+        drop(clients);
+        server.wait_for_metric("tickcast_connections", |connections| connections == 0);
+    };
+    (0..3).for_each(|_| round());
+    let (memory, open) = (server.memory(), descriptors());
+    // 4,000 sessions: a leak of each one's ring alone would be 5 MB.
+    (0..20).for_each(|_| round());
+    support::wait_until("closing all descriptors", || descriptors() <= open);
+    let grown = server.memory().saturating_sub(memory);
+    assert!(grown < 4 << 20, "the server grew by {grown} bytes");
+}

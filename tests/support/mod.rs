@@ -1,0 +1,174 @@
+//! What the tests share: the real binary on a free port, and clients that speak raw bytes.
+
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "every test uses a part of this")]
+
+pub mod client;
+pub mod http;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// Nothing in a test takes this long unless it is broken.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    lines: Mutex<Receiver<String>>,
+    seen: Vec<String>,
+}
+
+/// Starts the binary with `arguments` and no configuration from outside.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tickcast"));
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TICKCAST_") || name.starts_with("WS_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+impl Server {
+    /// A server on a free port that has said that it listens.
+    pub fn start(arguments: &[&str]) -> Self {
+        Self::spawn(command(&[&["--listen", "127.0.0.1:0"], arguments].concat()))
+    }
+
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("the binary starts");
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let lines = Mutex::new(lines);
+        let mut server = Self { child, address: SocketAddr::from(([0; 4], 0)), lines, seen: Vec::new() };
+        let line = server.wait_for_line("listening");
+        let address = line.split("http://").nth(1).and_then(|rest| rest.trim_end_matches('/').parse().ok());
+        server.address = address.unwrap_or_else(|| panic!("no address in {line:?}"));
+        server
+    }
+
+    /// The next line on stderr that contains `text`.
+    pub fn wait_for_line(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = self.lines.get_mut().expect("no panic").recv_timeout(left).unwrap_or_else(|error| {
+                panic!("no line with {text:?}: {error}; stderr so far:\n{}", self.seen.join("\n"))
+            });
+            self.seen.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    pub fn stdin(&mut self) -> ChildStdin {
+        self.child.stdin.take().expect("piped, and taken once")
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status();
+        assert!(status.expect("kill starts").success());
+    }
+
+    /// Waits for the end; returns the status and how long it took.
+    pub fn wait(&mut self) -> (ExitStatus, Duration) {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return (status, start.elapsed());
+            }
+            assert!(start.elapsed() < PATIENCE, "the server does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn get(&self, path: &str) -> http::Answer {
+        http::request(self.address, "GET", path, &[], b"")
+    }
+
+    pub fn publish(&self, channel: &str, content_type: &str, body: &[u8]) -> http::Answer {
+        http::request(self.address, "POST", &format!("/publish/{channel}"), &[("content-type", content_type)], body)
+    }
+
+    /// Publishes a text message that must be accepted.
+    pub fn say(&self, channel: &str, text: &str) {
+        let answer = self.publish(channel, "text/plain", text.as_bytes());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
+    /// One metric's value, all labels added up; 0 if it has no sample.
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = self.get("/metrics").text();
+        assert!(text.contains(&format!("# TYPE {} ", name.split('{').next().unwrap_or(name))), "no metric {name}");
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        let matching = samples.filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            rest.starts_with(['{', ' ']).then(|| rest.rsplit(' ').next()?.parse::<u64>().ok())?
+        });
+        matching.sum()
+    }
+
+    /// Waits until a metric satisfies `condition`.
+    pub fn wait_for_metric(&self, name: &str, condition: impl Fn(u64) -> bool) -> u64 {
+        let mut value = 0;
+        wait_until(name, || {
+            value = self.metric(name);
+            condition(value)
+        });
+        value
+    }
+
+    /// Resident memory in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let kib: u64 = line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number");
+        kib * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let stderr: Vec<_> = {
+                let lines = self.lines.get_mut().expect("no panic");
+                self.seen.drain(..).chain(lines.try_iter()).collect()
+            };
+            let _ = writeln!(std::io::stderr(), "--- stderr of the server ---\n{}", stderr.join("\n"));
+        }
+    }
+}
+
+/// Waits until `condition` holds, looking again and again.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs the binary to its end: exit status, stdout, stderr.
+pub fn run(mut command: Command) -> (Option<i32>, String, String) {
+    let output = command.stdin(Stdio::null()).output().expect("the binary starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
