@@ -194,8 +194,9 @@ async fn send(channel: &Channel, message: Message, progress: &mut Progress) {
 /// Publishes each line as it arrives.
 ///
 /// A stream comes as fast as the network brings it, which is faster than any number of sockets can
-/// be written to. Every so many lines it waits until the writers have seen them, so that a client
-/// loses lines only if its own socket does not take them.
+/// be written to. Every so many messages of the channel, its own or those of other streams, it waits
+/// until the writers have seen them, so that a client loses lines only if its own socket does not
+/// take them.
 async fn lines(
     mut body: Incoming,
     context: &Context,
@@ -203,8 +204,10 @@ async fn lines(
     limit: usize,
     progress: &mut Progress,
 ) -> Result<(), Refusal> {
-    let burst = (context.config.ws.queue_size / 2).max(1);
-    let mut unseen = 0;
+    // Streams that run together may each have begun a burst when they come to wait: two of these
+    // still leave half of the ring.
+    let burst = (context.config.ws.queue_size as u64 / 4).max(1);
+    let mut seen = channel.seq();
     let mut number = 0;
     let mut carry = BytesMut::new();
     loop {
@@ -231,10 +234,9 @@ async fn lines(
             }
             let message = check(Format::Lines, line).map_err(|refusal| refusal.at_line(number))?;
             send(channel, message, progress).await;
-            unseen += 1;
-            if unseen >= burst {
-                unseen = 0;
+            if channel.seq().saturating_sub(seen) >= burst {
                 let _ = tokio::time::timeout(MAX_PACE, context.hub.visited()).await;
+                seen = channel.seq();
             }
         }
         // The end of the line may still be a carriage return.

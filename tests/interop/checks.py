@@ -6,6 +6,7 @@ import sys
 import traceback
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -53,7 +54,7 @@ def websocket_url(base, channel):
 
 
 def join(base, channel, **options):
-    """A connection to a channel, as a context manager. Its own keepalive would answer for the server's."""
+    """A connection to a channel, as a context manager. What is sent on it is what the check sends."""
     return connect(websocket_url(base, channel), proxy=None, ping_interval=None, **options)
 
 
@@ -92,13 +93,28 @@ async def get(url):
     return body
 
 
+async def _limited(check):
+    try:
+        async with asyncio.timeout(TIME_LIMIT_SECONDS) as limit:
+            return await check
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        at = _own_frames(error.__cause__ or error)[-1]
+        seen = f"still at {Path(at.filename).name}:{at.lineno}: {at.line}"
+        raise Mismatch("time limit", f"the end within {TIME_LIMIT_SECONDS} s", seen) from None
+
+
+def _own_frames(error):
+    here = Path(__file__).parent
+    return [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == here]
+
+
 def run(check):
     """Runs a check to its end, prints its summary or what went wrong, and exits."""
     try:
-        print(asyncio.run(asyncio.wait_for(check, TIME_LIMIT_SECONDS)))
+        print(asyncio.run(_limited(check)))
     except Mismatch as mismatch:
         sys.exit(str(mismatch))
-    except TimeoutError:
-        sys.exit(f"time limit\n  expected: the end within {TIME_LIMIT_SECONDS} s\n  seen:     still waiting\n{traceback.format_exc()}")
     except Exception:
         sys.exit(f"expected: the end of the check\nseen:     {traceback.format_exc()}")

@@ -17,7 +17,7 @@ from decimal import Context, Decimal, setcontext
 import zstandard
 from websockets.exceptions import ConnectionClosed
 
-from checks import STEP_LIMIT_SECONDS, Mismatch, expect, expect_equal, expect_same_bytes, get, join, receive, run
+from checks import STEP_LIMIT_SECONDS, Mismatch, expect, expect_equal, expect_same_bytes, get, join, run
 
 # The minute of the bundled capture in a second, which still leaves time for hundreds of snapshots.
 PACED_SPEED = 60
@@ -163,26 +163,32 @@ def read_snapshot(frame):
     expect("frame of market", "text", type(frame).__name__, isinstance(frame, str))
     snapshot = json.loads(frame, parse_float=plain_decimal, parse_int=plain_decimal, parse_constant=no_constant)
     expect_equal("type of a frame of market", "snapshot", snapshot.get("type"))
-    names = list(snapshot["symbols"])
-    expect("symbols of a snapshot", "sorted", names, names == sorted(names))
+    names = list(snapshot.get("symbols", {}))
+    expect("symbols of a snapshot", "sorted, at least one", names, names and names == sorted(names))
     return snapshot
 
 
 @asynccontextmanager
 async def serving(binary, capture, speed):
-    """A server that replays the capture once; yields its base URL. It must end cleanly."""
+    """A server that replays the capture once; yields its base URL and the process.
+
+    Who sends it a signal may leave; it must then end cleanly.
+    """
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("TICKCAST_", "WS_"))}
     arguments = ["--listen", "127.0.0.1:0", "--broadcast-interval", "0"]
     arguments += ["--source", f"replay:{capture}", "--replay-speed", str(speed), "--replay-loop", "false"]
     pipe = asyncio.subprocess.PIPE
-    server = await asyncio.create_subprocess_exec(binary, *arguments, env=environment, stderr=pipe)
+    try:
+        server = await asyncio.create_subprocess_exec(binary, *arguments, env=environment, stderr=pipe)
+    except OSError as error:
+        raise Mismatch("server", "a program that starts", error) from None
     said = []
     log = None
     try:
         base = await listening(server, said)
         # A full pipe would stop the server at its next word.
         log = asyncio.create_task(read_log(server, said))
-        yield base
+        yield base, server
         code = await asyncio.wait_for(server.wait(), STEP_LIMIT_SECONDS)
         expect("exit code after SIGTERM", 0, f"{code}; it said:\n{''.join(said)}", code == 0)
     finally:
@@ -207,29 +213,31 @@ async def read_log(server, said):
         said.append(line.decode())
 
 
-async def is_replayed(base, count):
-    """Whether the server has applied all of the capture. It must understand each message."""
+async def count_applied(base):
+    """How many messages of the capture the server has applied. It must understand each."""
     stats = json.loads(await get(f"{base}/stats"))
     expect_equal("source errors of /stats", {}, stats["source_errors"])
-    applied = sum(stats["source_messages"].values())
-    expect("source messages of /stats", f"at most {count}, those of the capture", stats["source_messages"], applied <= count)
-    return applied == count
+    return sum(stats["source_messages"].values())
 
 
 async def collect(client, base, count):
     """All frames up to the silence after the last message of the capture."""
     frames = []
-    replayed = False
-    while True:
+    silent_seconds = applied = 0
+    while silent_seconds < STEP_LIMIT_SECONDS:
         try:
             async with asyncio.timeout(SILENCE_SECONDS):
                 frames.append(await client.recv())
+            silent_seconds = 0
         except TimeoutError:
-            if replayed:
+            # One more silence, for the snapshot of what was applied just before it was counted.
+            if applied == count:
                 return frames
-            replayed = await is_replayed(base, count)
+            silent_seconds += SILENCE_SECONDS
+            applied = await count_applied(base)
         except ConnectionClosed as closed:
             raise Mismatch("frames of market", "all of the capture", f"{len(frames)}, then {closed}") from None
+    raise Mismatch("source messages of /stats", f"{count}, those of the capture", f"{applied}, then silence")
 
 
 async def watch(binary, capture, speed, count):
@@ -248,7 +256,7 @@ async def watch(binary, capture, speed, count):
 
 
 def check_frames(frames, messages, speed):
-    """Returns how many states were seen, and how many snapshots were dropped on the way here."""
+    """Compares each snapshot with the capture; returns how many different states there were."""
     replay = Replay(messages)
     prefixes = set()
     seq = ts = 0
@@ -261,7 +269,7 @@ def check_frames(frames, messages, speed):
         prefixes.add(replay.applied)
     while replay.applied < len(messages):
         replay.step()
-    # Later messages may have repeated what was known, so the prefix alone does not tell.
+    # The last messages may repeat what was known: states tell, prefixes do not.
     what = f"last snapshot at speed {speed}, against the whole capture"
     replay.advance_to(snapshot["symbols"], what)
     return len(prefixes)
