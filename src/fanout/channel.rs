@@ -32,7 +32,9 @@ struct Inner {
     /// read by a publisher without any lock.
     sets: Box<[ArcSwap<Vec<Arc<Inbox>>>]>,
     last: ArcSwapOption<frame::Inner>,
-    /// The last message's number. Written in turn only; the turn orders it, so relaxed suffices.
+    /// How many messages were accepted, in the order of nothing: relaxed, a count.
+    accepted: AtomicU64,
+    /// The last message's number. Written in turn only, released when the message is in all rings.
     seq: AtomicU64,
     subscribers: AtomicUsize,
     /// The publisher on demand has something newer than `last`. A hint, relaxed: `wanted` keeps
@@ -71,6 +73,7 @@ impl Channel {
             turn: Turn::new(),
             sets: (0..SETS).map(|_| ArcSwap::new(Arc::clone(&nobody))).collect(),
             last: ArcSwapOption::empty(),
+            accepted: AtomicU64::new(0),
             seq: AtomicU64::new(0),
             subscribers: AtomicUsize::new(0),
             stale: AtomicBool::new(false),
@@ -95,9 +98,15 @@ impl Channel {
         self.0.last.load_full().map(Frame::from_inner)
     }
 
-    /// The last message's number; 0 before the first.
+    /// The last message's number; 0 before the first. What is accepted while another thread is
+    /// inside the channel gets its number a moment later.
     pub fn seq(&self) -> u64 {
-        self.0.seq.load(Ordering::Relaxed)
+        self.0.seq.load(Ordering::Acquire)
+    }
+
+    /// How many messages were accepted, numbered yet or not.
+    pub fn accepted(&self) -> u64 {
+        self.0.accepted.load(Ordering::Relaxed)
     }
 
     /// What the channel has counted.
@@ -118,6 +127,7 @@ impl Channel {
             return Err(Busy);
         }
         let started = Instant::now();
+        self.0.accepted.fetch_add(1, Ordering::Relaxed);
         self.take_turn(Operation::Publish(message, started));
         self.0.publish_seconds.observe(started.elapsed());
         Ok(Published { subscribers: self.subscribers() })
@@ -161,7 +171,6 @@ impl Channel {
     /// In turn: numbers, frames, and pushes to everybody.
     fn fan_out(&self, message: &Message, published: Instant) {
         let seq = self.seq() + 1;
-        self.0.seq.store(seq, Ordering::Relaxed);
         let frame = Frame::new(message, seq, published, Arc::clone(&self.0.counters));
         self.0.last.store(Some(frame.clone().into_inner()));
         self.0.counters.published.add(1);
@@ -172,6 +181,7 @@ impl Channel {
                 push_to_all(&inboxes, &frame);
             }
         }
+        self.0.seq.store(seq, Ordering::Release);
     }
 
     /// In turn: the last message, then membership; nothing can be published between the two.

@@ -154,10 +154,15 @@ impl Hub {
         subscription
     }
 
-    /// Waits until the writers have visited everybody who has something. A publisher of bursts
-    /// that waits here now and then does not outrun them: a client whose socket takes what it is
-    /// given loses nothing to the burst. A slow client does not prolong the wait.
-    pub async fn visited(&self) {
+    /// Waits until what `channel` has accepted is in the rings, and the writers have visited
+    /// everybody who has something. A publisher of bursts that waits here now and then does not
+    /// outrun them: a client whose socket takes what it is given loses nothing to the burst. A slow
+    /// client does not prolong the wait.
+    pub async fn visited(&self, channel: &Channel) {
+        let accepted = channel.accepted();
+        while channel.seq() < accepted {
+            tokio::task::yield_now().await;
+        }
         for shard in self.0.shards.load_full().iter() {
             shard.visited().await;
         }

@@ -106,7 +106,7 @@ impl Publisher {
         let listening = self.channel.subscribers() > 0;
         if self.channel.seq() == 0 || (listening && self.interval.is_zero()) {
             if self.interval.is_zero() {
-                self.hub.visited().await;
+                self.hub.visited(&self.channel).await;
             }
             self.publish().await;
         } else {

@@ -207,7 +207,7 @@ async fn lines(
     // Streams that run together may each have begun a burst when they come to wait: two of these
     // still leave half of the ring.
     let burst = (context.config.ws.queue_size as u64 / 4).max(1);
-    let mut seen = channel.seq();
+    let mut seen = channel.accepted();
     let mut number = 0;
     let mut carry = BytesMut::new();
     loop {
@@ -234,9 +234,9 @@ async fn lines(
             }
             let message = check(Format::Lines, line).map_err(|refusal| refusal.at_line(number))?;
             send(channel, message, progress).await;
-            if channel.seq().saturating_sub(seen) >= burst {
-                let _ = tokio::time::timeout(MAX_PACE, context.hub.visited()).await;
-                seen = channel.seq();
+            if channel.accepted() - seen >= burst {
+                let _ = tokio::time::timeout(MAX_PACE, context.hub.visited(channel)).await;
+                seen = channel.accepted();
             }
         }
         // The end of the line may still be a carriage return.

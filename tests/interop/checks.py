@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import sys
 import traceback
 import urllib.error
@@ -54,8 +55,8 @@ def websocket_url(base, channel):
 
 
 def join(base, channel, **options):
-    """A connection to a channel, as a context manager. What is sent on it is what the check sends."""
-    return connect(websocket_url(base, channel), proxy=None, ping_interval=None, **options)
+    """A connection to a channel, as a context manager. It always reads, and sends what the check sends."""
+    return connect(websocket_url(base, channel), proxy=None, ping_interval=None, max_queue=None, **options)
 
 
 async def receive(client, what):
@@ -91,6 +92,14 @@ async def get(url):
     status, body = await request(url)
     expect(f"GET {url}", "status 200", f"status {status}: {body[:200]!r}", status == 200)
     return body
+
+
+async def get_json(url):
+    body = await get(url)
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise Mismatch(f"GET {url}", "JSON", f"{error}: {body[:200]!r}") from None
 
 
 async def _limited(check):

@@ -23,6 +23,7 @@ from checks import (
     expect_equal,
     expect_same_bytes,
     get,
+    get_json,
     join,
     receive,
     request,
@@ -102,12 +103,12 @@ async def check_first_frames(base):
     """Who connects gets the last snapshot at once. Returns the typical delay."""
     delays = []
     for _ in range(FIRST_FRAME_SAMPLES):
-        before = json.loads(await get(f"{base}/snapshot/market"))["seq"]
+        before = (await get_json(f"{base}/snapshot/market"))["seq"]
         start = time.monotonic()
         async with join(base, "market") as client:
             frame = await receive(client, "first frame of market")
             delays.append(time.monotonic() - start)
-            after = json.loads(await get(f"{base}/snapshot/market"))["seq"]
+            after = (await get_json(f"{base}/snapshot/market"))["seq"]
         seq = read_snapshot(frame)["seq"]
         expect("seq of the first frame", f"the last published, {before} to {after}", seq, before <= seq <= after)
     typical = statistics.median(delays)
@@ -140,7 +141,7 @@ async def check_market(base):
 
 
 async def published_in_stats(base):
-    stats = json.loads(await get(f"{base}/stats"))
+    stats = await get_json(f"{base}/stats")
     for key in ("connections", "messages_published", "frames_sent", "frames_dropped", "bytes_sent"):
         expect(f"{key} of /stats", "a count", stats.get(key), is_count(stats.get(key)))
     expect("connections of /stats", "at least 1", stats["connections"], stats["connections"] >= 1)

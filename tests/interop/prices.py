@@ -17,7 +17,7 @@ from decimal import Context, Decimal, setcontext
 import zstandard
 from websockets.exceptions import ConnectionClosed
 
-from checks import STEP_LIMIT_SECONDS, Mismatch, expect, expect_equal, expect_same_bytes, get, join, run
+from checks import STEP_LIMIT_SECONDS, Mismatch, expect, expect_equal, expect_same_bytes, get, get_json, join, run
 
 # The minute of the bundled capture in a second, which still leaves time for hundreds of snapshots.
 PACED_SPEED = 60
@@ -215,7 +215,7 @@ async def read_log(server, said):
 
 async def count_applied(base):
     """How many messages of the capture the server has applied. It must understand each."""
-    stats = json.loads(await get(f"{base}/stats"))
+    stats = await get_json(f"{base}/stats")
     expect_equal("source errors of /stats", {}, stats["source_errors"])
     return sum(stats["source_messages"].values())
 
