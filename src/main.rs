@@ -120,29 +120,49 @@ async fn run(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
     let hub = Hub::new(config.hub());
     let server = Server::bind(config.clone(), hub.clone())?;
     announce(&config, &server, &hub)?;
-    let publisher = match feed {
-        Some(feed) => {
-            let publisher = Publisher::new(&hub, hub.channel(MARKET)?, config.ws.broadcast_interval);
-            Some(tokio::spawn(publisher.run(feed)))
-        }
-        None => None,
-    };
+    let publisher = feed.map(|feed| {
+        let channel = hub.channel(MARKET)?;
+        let publisher = Publisher::new(&hub, channel, config.ws.broadcast_interval);
+        anyhow::Ok(tokio::spawn(publisher.run(feed)))
+    });
+    let mut publisher = publisher.transpose()?;
     let shutdown = async move {
-        let name = signals.next().await;
+        let name = tokio::select! {
+            name = signals.next() => name,
+            () = died(&mut publisher) => "the publisher has died",
+        };
         tracing::info!("{name}: shutting down, at most {} s", config.drain_timeout.as_secs_f64());
-        if let Some(publisher) = publisher {
+        let died = publisher.is_some_and(|publisher| {
+            let died = publisher.is_finished();
             publisher.abort();
-        }
+            died
+        });
         tokio::spawn(async move {
             let name = signals.next().await;
             say(&format!("tickcast: {name} again: exiting at once"));
             std::process::exit(1);
         });
+        died
     };
     // A task of its own, so that it is polled by a worker and not by the thread that waits here.
-    tokio::spawn(server.run(shutdown)).await.context("the server failed")?;
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let shutdown = async move {
+        // The receiver is below.
+        let _ = tell.send(shutdown.await);
+    };
+    tokio::spawn(server.run(shutdown)).await.context("the server failed")??;
+    anyhow::ensure!(!told.await.unwrap_or(false), "the publisher of snapshots failed");
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Waits for the end of a task that does not end by itself.
+async fn died(task: &mut Option<tokio::task::JoinHandle<()>>) {
+    match task {
+        // How it ended is reported by the panic itself.
+        Some(task) => drop(task.await),
+        None => std::future::pending().await,
+    }
 }
 
 /// The signals that end the server.

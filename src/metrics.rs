@@ -20,8 +20,34 @@ impl Counter {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
+    /// Counts one; returns how many there were before.
+    pub(crate) fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// How many so far.
     #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A count that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// One more.
+    pub fn up(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One fewer.
+    pub fn down(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -155,6 +181,8 @@ pub struct Metrics {
     pub connections_total: Counter,
     /// Their ends, by reason.
     pub disconnects: Labelled,
+    /// Snapshots of the market published.
+    pub snapshots: Counter,
     /// Source messages applied, by kind.
     pub source_messages: Labelled,
     /// Source messages skipped, by reason.
@@ -173,6 +201,7 @@ impl Default for Metrics {
             started: Instant::now(),
             connections_total: Counter::default(),
             disconnects: Labelled::default(),
+            snapshots: Counter::default(),
             source_messages: Labelled::default(),
             source_errors: Labelled::default(),
             publish_seconds: Arc::default(),

@@ -24,7 +24,7 @@ fn take_consecutive(subscription: &mut Subscription, count: u64) -> u64 {
             continue;
         };
         let first = *first.get_or_insert(frame.seq());
-        assert_eq!(frame.seq(), first + taken, "the frame after {} others", taken);
+        assert_eq!(frame.seq(), first + taken, "the frame after {taken} others");
         taken += 1;
     }
     first.expect("count is positive")

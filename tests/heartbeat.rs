@@ -69,6 +69,27 @@ fn a_stalled_peer_is_dropped_without_waiting() {
     assert_eq!(server.metric("tickcast_frames_queued"), 0);
 }
 
+/// A server that did not run for a while finds the Pongs that came meanwhile.
+#[test]
+fn a_pause_of_the_server_is_not_blamed_on_clients() {
+    let server = Server::start(&["--source", "none", "--heartbeat-interval", "300ms", "--heartbeat-timeout", "400ms"]);
+    let mut clients: Vec<_> = (0..20).map(|_| Client::connect(server.address, "market")).collect();
+    for client in &mut clients {
+        assert_eq!(client.read().0, PING);
+    }
+    server.signal("-STOP");
+    for client in &mut clients {
+        client.send(PONG, b"");
+    }
+    std::thread::sleep(Duration::from_millis(600));
+    server.signal("-CONT");
+    for client in &mut clients {
+        assert_eq!(client.read().0, PING, "pinged again, not closed");
+        client.send(PONG, b"");
+    }
+    assert_eq!(server.metric("tickcast_disconnects_total"), 0);
+}
+
 #[test]
 fn an_interval_of_zero_sends_none() {
     let server = Server::start(&["--source", "none", "--heartbeat-interval", "0"]);

@@ -35,6 +35,8 @@ fn a_handshake_that_is_not_one_is_told_why() {
         ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZQ==", 400, "16 bytes"),
         ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25j!Q==", 400, "16 bytes"),
         ("HTTP/1.1", "HTTP/1.0", 400, "HTTP/1.1"),
+        ("Host: ", "X-Host: ", 400, "Host"),
+        ("Host: ", "Host: x\r\nHost: ", 400, "Host"),
         ("GET", "POST", 405, "GET"),
         ("/ws/market", "/ws/nothing", 404, "nothing"),
     ] {
@@ -46,6 +48,10 @@ fn a_handshake_that_is_not_one_is_told_why() {
             assert_eq!(answer.header("sec-websocket-version"), Some("13"));
         }
     }
+    // An answer without a body, even to a whole handshake.
+    let mut stream = connect(server.address);
+    stream.write_all(handshake_request(server.address, "/ws/market").replace("GET", "HEAD").as_bytes()).expect("sent");
+    assert_eq!(read_answer(&mut stream, true).status, 400);
     // Letters of either case, several tokens, and an extension that is not taken up.
     let answer = handshake(&server, "Upgrade: websocket", "UPGRADE: h2c, WebSocket");
     assert_eq!(answer.status, 101);
@@ -114,6 +120,16 @@ fn snapshots_are_the_last_message() {
 }
 
 #[test]
+fn channel_names_may_be_percent_encoded() {
+    let server = server();
+    assert_eq!(server.publish("binance%3Abtc", "text/plain", b"hi").status, 200);
+    assert_eq!(server.get("/snapshot/binance:btc").text(), "hi");
+    assert_eq!(Client::connect(server.address, "binance%3abtc").text(), "hi");
+    assert_eq!(server.publish("a%2Fb", "text/plain", b"hi").status, 400);
+    assert_eq!(server.publish("%ff", "text/plain", b"hi").status, 400);
+}
+
+#[test]
 fn statistics() {
     let server = server();
     server.say("b", "1");
@@ -150,6 +166,9 @@ fn statistics() {
 fn readiness_waits_for_the_first_snapshot() {
     let mut server = Server::start(&["--source", "stdin"]);
     assert_eq!((server.get("/healthz").status, server.get("/readyz").status), (200, 503));
+    // What others publish is not what it waits for.
+    server.say("market", "hello");
+    assert_eq!(server.get("/readyz").status, 503);
     let mut stdin = server.stdin();
     writeln!(stdin, r#"{{"e":"trade","E":1,"s":"X","p":"1","q":"1"}}"#).expect("written");
     wait_until("readiness", || server.get("/readyz").status == 200);
@@ -173,6 +192,26 @@ fn a_connection_that_asks_for_nothing_is_closed() {
     assert!(client.is_silent(Duration::from_millis(500)));
     server.say("market", "hello");
     assert_eq!(client.text(), "hello");
+}
+
+/// A client that asks and does not read is given up, and does not keep the answer alive.
+#[test]
+fn an_answer_that_nobody_takes_is_given_up() {
+    let server = Server::start(&["--source", "none", "--handshake-timeout", "300ms"]);
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", server.id())).expect("a process").count();
+    let before = descriptors();
+    let body = vec![b'x'; 16 << 20];
+    assert_eq!(server.publish("x", "text/plain", &body).status, 200);
+    let ask = |_| {
+        let mut stream = connect(server.address);
+        stream.write_all(b"GET /snapshot/x HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
+        stream.read_exact(&mut [0]).expect("the answer begins");
+        stream
+    };
+    let stalled: Vec<_> = (0..5).map(ask).collect();
+    wait_until("giving up", || descriptors() <= before);
+    drop(stalled);
+    assert_eq!(server.get("/snapshot/x").body, body);
 }
 
 #[test]

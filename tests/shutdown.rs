@@ -5,7 +5,7 @@ mod support;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use support::client::{CLOSE, Client, close, frame};
+use support::client::{CLOSE, Client, close, frame, handshake_request};
 use support::{Server, http};
 
 #[test]
@@ -105,14 +105,18 @@ fn while_it_drains_it_is_not_ready_and_publishes_nothing() {
     let head = "POST /publish/x HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n";
     stream.write_all(format!("{head}4\r\n\"a\"\n\r\n").as_bytes()).expect("sent");
     server.wait_for_metric("tickcast_messages_published_total{channel=\"x\"}", |count| count == 2_002);
+    let mut handshake = http::connect(server.address);
+    let text = handshake_request(server.address, "/ws/x");
+    handshake.write_all(&text.as_bytes()[..50]).expect("half a handshake");
     let mut request = http::connect(server.address);
     request.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\n").expect("half a request");
     server.signal("-TERM");
     server.wait_for_line("shutting down");
     support::wait_until("not listening any more", || std::net::TcpStream::connect(server.address).is_err());
-    stream.write_all(b"4\r\n\"b\"\n\r\n").expect("sent");
     let answer = http::read_answer(&mut stream, false);
     assert_eq!((answer.status, &answer.json()["published"]), (503, &serde_json::json!(1)), "{}", answer.text());
+    handshake.write_all(&text.as_bytes()[50..]).expect("the rest of it");
+    assert_eq!(http::read_answer(&mut handshake, false).status, 503);
     request.write_all(b"\r\n").expect("the rest of it");
     assert_eq!(http::read_answer(&mut request, false).status, 503);
     // It ends as soon as the last client has read on.

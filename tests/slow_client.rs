@@ -10,6 +10,8 @@ const WRITE_BUFFER: u64 = 64 << 10;
 /// What the stalled client's own kernel may take for it; Linux doubles what is asked for.
 const RECEIVE_BUFFER: u64 = 8 << 10;
 const MESSAGE: usize = 400;
+/// Messages published at a time; less than the kernels take for one client.
+const BURST: u64 = 100;
 
 /// Message number `n`, [`MESSAGE`] bytes long.
 fn line(n: u64) -> String {
@@ -34,15 +36,26 @@ fn a_stalled_client_costs_nobody_anything_and_comes_back_fresh() {
     let mut stalled = Client::with_small_buffer(server.address, "x", RECEIVE_BUFFER as usize / 2);
     let mut healthy = Client::connect(server.address, "x");
     assert_eq!((stalled.text(), healthy.text()), ("hello".into(), "hello".into()));
+    let (tell, told) = std::sync::mpsc::channel();
     let reader = std::thread::spawn(move || {
         for expected in 1..=BEFORE + STALLED + 1 {
             assert_eq!(number(&mut healthy), expected, "a healthy client misses a message");
+            if expected % BURST == 0 {
+                tell.send(expected).expect("the test waits");
+            }
         }
     });
     let publish = |numbers: std::ops::RangeInclusive<u64>| {
-        let count = numbers.clone().count();
-        let answer = server.publish("x", "application/x-ndjson", &body(numbers));
-        assert_eq!(answer.json(), serde_json::json!({"published": count, "subscribers": 2}));
+        for first in numbers.clone().step_by(BURST as usize) {
+            let burst = first..=numbers.end().min(&(first + BURST - 1)).to_owned();
+            let count = burst.clone().count();
+            let answer = server.publish("x", "application/x-ndjson", &body(burst.clone()));
+            assert_eq!(answer.json(), serde_json::json!({"published": count, "subscribers": 2}));
+            // The healthy client keeps up: no faster than it reads.
+            if burst.end() % BURST == 0 {
+                assert_eq!(told.recv_timeout(support::PATIENCE).as_ref(), Ok(burst.end()));
+            }
+        }
     };
     publish(1..=BEFORE);
     let memory = server.memory();

@@ -6,6 +6,8 @@ use super::{Config, LogFormat};
 
 /// The longest duration anything may be set to: a day.
 const DAY: f64 = 86_400.0;
+/// The longest time a client may stay silent; what is kept of each until then is bounded by it.
+const HOUR: f64 = 3_600.0;
 /// The largest size anything may be set to.
 const GIB: u64 = 1 << 30;
 
@@ -152,7 +154,7 @@ pub static KEYS: &[Key] = &[
         "DURATION",
         "Time between Ping frames to one client; 0 = no heartbeat",
         ws.heartbeat_interval,
-        |raw| value::seconds(raw, 0.0, DAY),
+        |raw| value::seconds_or_zero(raw, 0.1, HOUR),
         seconds
     ),
     key!(
@@ -162,7 +164,7 @@ pub static KEYS: &[Key] = &[
         "DURATION",
         "How long to wait for a Pong before the client is closed with 1008",
         ws.heartbeat_timeout,
-        |raw| value::seconds(raw, 0.001, DAY),
+        |raw| value::seconds(raw, 0.001, HOUR),
         seconds
     ),
     key!(

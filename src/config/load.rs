@@ -141,13 +141,13 @@ impl Config {
     }
 }
 
-/// All leaves of a table with their dotted names, in the order of the file. A table that is a known
-/// key's value is a leaf, so that it is reported as a wrong type.
+/// All leaves of a table with their dotted names. A table in which no key can be is a leaf, so that
+/// it is reported as an unknown key or a wrong type.
 fn flatten<'a, 'i>(table: &'a DeTable<'i>, prefix: &str, found: &mut Vec<(String, &'a Spanned<DeValue<'i>>)>) {
     for (name, value) in table {
         let name = format!("{prefix}{}", name.get_ref());
         match value.get_ref() {
-            DeValue::Table(inner) if !KEYS.iter().any(|key| key.file == name) => {
+            DeValue::Table(inner) if KEYS.iter().any(|key| key.file.starts_with(&format!("{name}."))) => {
                 flatten(inner, &format!("{name}."), found);
             }
             _ => found.push((name, value)),

@@ -75,6 +75,14 @@ pub(super) fn seconds(raw: Raw<'_>, min: f64, max: f64) -> Result<Duration, Expe
     })
 }
 
+/// Zero, or seconds from `min` to `max`.
+pub(super) fn seconds_or_zero(raw: Raw<'_>, min: f64, max: f64) -> Result<Duration, Expected> {
+    match seconds(raw, 0.0, 0.0) {
+        Ok(zero) => Ok(zero),
+        Err(_) => seconds(raw, min, max).map_err(|expected| format!("0, or {expected}")),
+    }
+}
+
 /// A whole number from `min` to `max`.
 pub(super) fn integer(raw: Raw<'_>, min: u64, max: u64) -> Result<u64, Expected> {
     let value = raw.number().and_then(|text| text.parse().ok());

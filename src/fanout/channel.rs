@@ -1,16 +1,17 @@
 //! A channel: one stream of messages to all who joined it. The hot path is [`Channel::publish`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::Notify;
 
+use super::audience::Audience;
+use super::shard::Shard;
 use super::subscriber::Inbox;
 use super::turn::{MAX_PENDING, Turn};
 use super::{Frame, Message, SETS, frame};
-use crate::metrics::{ChannelCounters, Histogram};
+use crate::metrics::{ChannelCounters, Counter, Histogram};
 
 /// One stream of messages. A clone is another handle on the same channel.
 ///
@@ -32,15 +33,9 @@ struct Inner {
     /// read by a publisher without any lock.
     sets: Box<[ArcSwap<Vec<Arc<Inbox>>>]>,
     last: ArcSwapOption<frame::Inner>,
-    /// How many messages were accepted, in the order of nothing: relaxed, a count.
-    accepted: AtomicU64,
-    /// The last message's number. Written in turn only, released when the message is in all rings.
-    seq: AtomicU64,
-    subscribers: AtomicUsize,
-    /// The publisher on demand has something newer than `last`. A hint, relaxed: `wanted` keeps
-    /// its permit, so a join that comes too early for it is not lost but at most served later.
-    stale: AtomicBool,
-    wanted: Notify,
+    accepted: Counter,
+    seq: Sequence,
+    audience: Audience,
     counters: Arc<ChannelCounters>,
     publish_seconds: Arc<Histogram>,
 }
@@ -73,11 +68,9 @@ impl Channel {
             turn: Turn::new(),
             sets: (0..SETS).map(|_| ArcSwap::new(Arc::clone(&nobody))).collect(),
             last: ArcSwapOption::empty(),
-            accepted: AtomicU64::new(0),
-            seq: AtomicU64::new(0),
-            subscribers: AtomicUsize::new(0),
-            stale: AtomicBool::new(false),
-            wanted: Notify::new(),
+            accepted: Counter::default(),
+            seq: Sequence::default(),
+            audience: Audience::default(),
             counters,
             publish_seconds,
         }))
@@ -90,7 +83,7 @@ impl Channel {
 
     /// How many have joined.
     pub fn subscribers(&self) -> usize {
-        self.0.subscribers.load(Ordering::Relaxed)
+        self.0.audience.count()
     }
 
     /// The last message, as sent.
@@ -101,12 +94,12 @@ impl Channel {
     /// The last message's number; 0 before the first. What is accepted while another thread is
     /// inside the channel gets its number a moment later.
     pub fn seq(&self) -> u64 {
-        self.0.seq.load(Ordering::Acquire)
+        self.0.seq.get()
     }
 
     /// How many messages were accepted, numbered yet or not.
     pub fn accepted(&self) -> u64 {
-        self.0.accepted.load(Ordering::Relaxed)
+        self.0.accepted.get()
     }
 
     /// What the channel has counted.
@@ -120,14 +113,14 @@ impl Channel {
     /// message is left with that thread, in order, and this call returns before it is pushed.
     ///
     /// # Errors
-    /// [`Busy`] when more than a thousand operations of others wait, which takes several threads
+    /// [`Busy`] when dozens of operations of others wait, which takes several threads
     /// publishing to one channel faster than it fans out.
     pub fn publish(&self, message: Message) -> Result<Published, Busy> {
         if self.0.turn.is_busy() {
             return Err(Busy);
         }
         let started = Instant::now();
-        self.0.accepted.fetch_add(1, Ordering::Relaxed);
+        self.0.accepted.add(1);
         self.take_turn(Operation::Publish(message, started));
         self.0.publish_seconds.observe(started.elapsed());
         Ok(Published { subscribers: self.subscribers() })
@@ -136,20 +129,25 @@ impl Channel {
     /// Says whether newer content exists than the last message, for a publisher that publishes on
     /// demand while nobody listens.
     pub fn set_stale(&self, stale: bool) {
-        self.0.stale.store(stale, Ordering::Relaxed);
+        self.0.audience.set_stale(stale);
     }
 
     /// Whether the last message is known to be outdated.
     pub fn is_stale(&self) -> bool {
-        self.0.stale.load(Ordering::Relaxed)
+        self.0.audience.is_stale()
     }
 
-    /// Waits until somebody joins while the channel is stale.
+    /// Asks the publisher on demand for what is newer than the last message, if anything is.
+    pub fn ask(&self) {
+        self.0.audience.ask();
+    }
+
+    /// Waits until somebody joins or asks while the channel is stale.
     ///
     /// # Cancel safety
     /// Cancel safe.
     pub async fn wanted(&self) {
-        self.0.wanted.notified().await;
+        self.0.audience.wanted().await;
     }
 
     pub(super) fn enter(&self, inbox: &Arc<Inbox>) {
@@ -174,14 +172,16 @@ impl Channel {
         let frame = Frame::new(message, seq, published, Arc::clone(&self.0.counters));
         self.0.last.store(Some(frame.clone().into_inner()));
         self.0.counters.published.add(1);
+        let mut wake = WakeOnce::default();
         for set in &self.0.sets {
             let inboxes = set.load();
             if !inboxes.is_empty() {
                 self.0.counters.pushed.add(inboxes.len() as u64);
-                push_to_all(&inboxes, &frame);
+                push_to_all(&inboxes, &frame, &mut wake);
             }
         }
-        self.0.seq.store(seq, Ordering::Release);
+        drop(wake);
+        self.0.seq.set(seq);
     }
 
     /// In turn: the last message, then membership; nothing can be published between the two.
@@ -196,10 +196,7 @@ impl Channel {
         inboxes.extend(set.load().iter().cloned());
         inboxes.push(inbox);
         set.store(Arc::new(inboxes));
-        self.0.subscribers.fetch_add(1, Ordering::Relaxed);
-        if self.is_stale() {
-            self.0.wanted.notify_one();
-        }
+        self.0.audience.join();
     }
 
     /// In turn: after this nobody pushes to `inbox` on behalf of this channel.
@@ -207,28 +204,64 @@ impl Channel {
         let set = &self.0.sets[inbox.set];
         let stay = set.load().iter().filter(|other| !Arc::ptr_eq(other, inbox)).cloned().collect();
         set.store(Arc::new(stay));
-        self.0.subscribers.fetch_sub(1, Ordering::Relaxed);
+        self.0.audience.leave();
         inbox.release();
     }
 }
 
 /// Pushes one reference each and marks the slots: neighbours in one word of a shard's ready set
-/// are marked together, and a shard is woken once.
-fn push_to_all(inboxes: &[Arc<Inbox>], frame: &Frame) {
+/// are marked together.
+fn push_to_all(inboxes: &[Arc<Inbox>], frame: &Frame, wake: &mut WakeOnce) {
     let mut inboxes = inboxes.iter().peekable();
     let mut marks = 0;
     while let Some(inbox) = inboxes.next() {
         inbox.push(frame.clone());
         let (word, bit) = inbox.word();
         marks |= bit;
-        let next = inboxes.peek().filter(|next| Arc::ptr_eq(&next.shard, &inbox.shard));
-        if next.is_none_or(|next| next.word().0 != word) {
+        let next = inboxes.peek();
+        if next.is_none_or(|next| next.word().0 != word || !Arc::ptr_eq(&next.shard, &inbox.shard)) {
             inbox.shard.mark_word(word, marks);
+            wake.after(&inbox.shard);
             marks = 0;
         }
-        if next.is_none() {
-            inbox.shard.wake();
+    }
+}
+
+/// Wakes a shard when all of its rings have the frame: a shard's sets are neighbours, so that is
+/// when the next shard begins.
+#[derive(Default)]
+struct WakeOnce(Option<Arc<Shard>>);
+
+impl WakeOnce {
+    fn after(&mut self, shard: &Arc<Shard>) {
+        if !self.0.as_ref().is_some_and(|marked| Arc::ptr_eq(marked, shard))
+            && let Some(complete) = self.0.replace(Arc::clone(shard))
+        {
+            complete.wake();
         }
+    }
+}
+
+impl Drop for WakeOnce {
+    fn drop(&mut self) {
+        if let Some(complete) = self.0.take() {
+            complete.wake();
+        }
+    }
+}
+
+/// The last message's number, written in turn only. Set with release when the message is in all
+/// rings: who acquires it finds the message there.
+#[derive(Debug, Default)]
+struct Sequence(AtomicU64);
+
+impl Sequence {
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn set(&self, seq: u64) {
+        self.0.store(seq, Ordering::Release);
     }
 }
 

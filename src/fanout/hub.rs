@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 
 use super::shard::WORD;
 use super::{Channel, Shard, Subscriber, Subscription};
-use crate::metrics::Metrics;
+use crate::metrics::{Counter, Metrics};
 
 /// Sets a channel keeps its subscribers in. A join copies one of them: with 64, ten thousand joins
 /// copy 156 pointers each at the end and cost some ten milliseconds in all; one set costs half a
@@ -59,7 +58,7 @@ struct Inner {
     config: HubConfig,
     channels: ArcSwap<BTreeMap<Arc<str>, Channel>>,
     shards: ArcSwap<Vec<Arc<Shard>>>,
-    next_id: AtomicUsize,
+    next_id: Counter,
     metrics: Arc<Metrics>,
 }
 
@@ -70,7 +69,7 @@ impl Hub {
             config,
             channels: ArcSwap::default(),
             shards: ArcSwap::default(),
-            next_id: AtomicUsize::new(0),
+            next_id: Counter::default(),
             metrics: Arc::default(),
         }))
     }
@@ -112,7 +111,7 @@ impl Hub {
 
     /// Adds a shard; the caller becomes its owner, see [`Shard`].
     pub fn add_shard(&self) -> Arc<Shard> {
-        let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = self.0.next_id.next() as usize;
         let counters = self.0.metrics.add_shard();
         let shard = Arc::new(Shard::new(id, self.0.config.max_subscribers_per_shard, counters));
         self.0.shards.rcu(|shards| {
@@ -125,6 +124,7 @@ impl Hub {
 
     /// Takes a shard out again; its owner is gone.
     pub fn remove_shard(&self, shard: &Arc<Shard>) {
+        shard.close();
         self.0
             .shards
             .rcu(|shards| shards.iter().filter(|other| !Arc::ptr_eq(other, shard)).cloned().collect::<Vec<_>>());
@@ -136,6 +136,7 @@ impl Hub {
     /// `slot` is not below [`Shard::slots`].
     pub fn subscriber(&self, shard: &Arc<Shard>, slot: usize) -> Subscriber {
         assert!(slot < shard.slots(), "slot {slot} of {}", shard.slots());
+        shard.reserve(slot);
         // Slots of one word go into one set, so that their marks can be made together; a shard's
         // sets are neighbours, so that a shard is woken when all of its rings have the frame.
         let groups = self.0.config.shards.clamp(1, SETS);
@@ -146,7 +147,7 @@ impl Hub {
 
     /// A subscription of its own, in `channel`.
     pub fn subscribe(&self, channel: &Channel) -> Subscription {
-        let id = self.0.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = self.0.next_id.next() as usize;
         let counters = Arc::clone(&self.0.metrics.embedded);
         let shard = Arc::new(Shard::new(id, 1, counters));
         let mut subscription = Subscription::new(self.subscriber(&shard, 0));

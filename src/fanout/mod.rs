@@ -25,6 +25,7 @@
 //! tokio's `Notify`, once per shard and sleep. Joining and leaving take a turn like publishing.
 //! Who may lag: any subscriber. Who may wait: nobody.
 
+mod audience;
 mod channel;
 mod frame;
 mod hub;

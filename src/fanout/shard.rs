@@ -1,6 +1,6 @@
 //! A shard: the subscribers one writer task serves, and how it learns which have something.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Notify;
@@ -40,7 +40,18 @@ impl Shard {
         self.ready.slots()
     }
 
-    /// Marks one slot and wakes the owner.
+    /// Prepares `slot` for a subscriber.
+    pub(super) fn reserve(&self, slot: usize) {
+        self.ready.reserve(slot);
+    }
+
+    /// The owner is gone: nobody waits for its visits any more.
+    pub fn close(&self) {
+        self.passes.closed.store(true, Ordering::Release);
+        self.passes.ended_notify.notify_waiters();
+    }
+
+    /// Marks one slot, which has a subscriber, and wakes the owner.
     pub fn mark(&self, slot: usize) {
         self.ready.set(slot / WORD, 1 << (slot % WORD));
         self.wake.notify_one();
@@ -102,8 +113,11 @@ impl Shard {
         }
     }
 
-    /// Nothing is marked and no pass is under way.
+    /// Nothing is marked and no pass is under way, or none ever will be.
     fn is_quiet(&self) -> bool {
+        if self.passes.closed.load(Ordering::Acquire) {
+            return true;
+        }
         self.ready.is_empty() && self.passes.ended.load(Ordering::Acquire) >= self.passes.begun.load(Ordering::Acquire)
     }
 }
@@ -114,11 +128,12 @@ impl Shard {
 struct Passes {
     begun: AtomicUsize,
     ended: AtomicUsize,
+    closed: AtomicBool,
     ended_notify: Notify,
 }
 
-/// A set of slots as bits, in segments that appear with their first use. A mark that is there
-/// already costs one atomic operation and nothing more; nothing is allocated per mark.
+/// A set of slots as bits, in segments made for the first subscriber in each. A mark costs one atomic
+/// operation.
 ///
 /// Setting is release and taking is acquire: who takes a mark sees what was pushed before it. Taking
 /// is release as well: who finds the set empty sees that the pass that emptied it has begun.
@@ -136,10 +151,18 @@ impl ReadySet {
         self.segments.len() * SEGMENT_SLOTS
     }
 
+    /// Makes the segment of `slot`.
+    fn reserve(&self, slot: usize) {
+        self.segments[slot / SEGMENT_SLOTS].get_or_init(Box::default);
+    }
+
     #[inline]
     fn set(&self, word: usize, mask: u64) {
-        let segment = self.segments[word / SEGMENT_WORDS].get_or_init(Box::default);
-        segment[word % SEGMENT_WORDS].fetch_or(mask, Ordering::Release);
+        if let Some(segment) = self.segments[word / SEGMENT_WORDS].get() {
+            segment[word % SEGMENT_WORDS].fetch_or(mask, Ordering::Release);
+        } else {
+            debug_assert!(false, "reserved before anybody could mark it");
+        }
     }
 
     fn take(&self, slots: &mut Vec<usize>) {
@@ -173,7 +196,9 @@ mod tests {
     use std::task::Poll;
 
     fn shard() -> Shard {
-        Shard::new(0, 5_000, Arc::default())
+        let shard = Shard::new(0, 5_000, Arc::default());
+        (0..5_000).for_each(|slot| shard.reserve(slot));
+        shard
     }
 
     #[tokio::test]

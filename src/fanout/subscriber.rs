@@ -18,9 +18,23 @@ pub(super) struct Inbox {
     /// Which of every channel's sets this one belongs in.
     pub(super) set: usize,
     pub(super) dropped: Counter,
-    /// The owner and each membership. Who takes it to zero throws away what is left in the ring,
-    /// when nobody can push any more; AcqRel, so that it sees every push.
-    holders: AtomicUsize,
+    holders: Holders,
+}
+
+/// The owner of an inbox and each of its memberships. Who takes it to zero throws away what is left
+/// in the ring, when nobody can push any more. Acquire and release: that one sees every push.
+#[derive(Debug)]
+struct Holders(AtomicUsize);
+
+impl Holders {
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether this was the last.
+    fn remove(&self) -> bool {
+        self.0.fetch_sub(1, Ordering::AcqRel) == 1
+    }
 }
 
 impl Inbox {
@@ -43,7 +57,7 @@ impl Inbox {
 
     /// One holder fewer.
     pub(super) fn release(&self) {
-        if self.holders.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.holders.remove() {
             while let Some(frame) = self.ring.pop() {
                 frame.count_discarded();
             }
@@ -79,7 +93,7 @@ impl Subscriber {
             slot,
             set,
             dropped: Counter::default(),
-            holders: AtomicUsize::new(1),
+            holders: Holders(AtomicUsize::new(1)),
         };
         Self { inbox: Arc::new(inbox), channels: Vec::new() }
     }
@@ -88,7 +102,7 @@ impl Subscriber {
     /// channel twice changes nothing.
     pub fn join(&mut self, channel: &Channel) {
         if !self.channels.contains(channel) {
-            self.inbox.holders.fetch_add(1, Ordering::Relaxed);
+            self.inbox.holders.add();
             self.channels.reserve_exact(1);
             self.channels.push(channel.clone());
             channel.enter(&self.inbox);

@@ -5,16 +5,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crossbeam_queue::SegQueue;
 
 /// How many operations may wait before a newcomer is asked to come back, and how many of others'
-/// one thread runs in a row before it asks for that. Far more than publishers of one channel ever
-/// collide; it bounds what a stalled thread can pile up and how long one thread serves the rest.
-pub(super) const MAX_PENDING: usize = 1_024;
+/// one thread runs in a row before it asks for that. More than publishers of one channel ever
+/// collide; it bounds what a stalled thread can pile up and how long one thread serves the rest: at
+/// ten thousand subscribers, some 64 ms.
+pub(super) const MAX_PENDING: usize = 64;
 
 /// Gives operations on one thing a single order. Whoever enters while nobody is inside runs its own
 /// operation at once, in place, then those that arrived meanwhile; whoever enters while somebody
 /// is inside leaves its operation there and goes on. No thread ever waits for another's turn.
 ///
 /// Guarantees: operations run one at a time, each sees the effects of all earlier ones, and two
-/// operations entered one after the other by the same thread run in that order.
+/// operations entered one after the other by the same thread run in that order. An operation must
+/// not panic: it would leave nobody to run the rest.
 ///
 /// Not strictly lock-free: a thread stalled between being counted and queueing its operation makes
 /// the one inside spin for it.

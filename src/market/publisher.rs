@@ -28,6 +28,7 @@ pub struct Publisher {
     rejections: Rejections,
     /// Something changed since the last snapshot.
     changed: bool,
+    has_published: bool,
     last_ts: u64,
 }
 
@@ -43,6 +44,7 @@ impl Publisher {
             decoder: Decoder::default(),
             rejections: Rejections::new(Arc::clone(hub.metrics())),
             changed: false,
+            has_published: false,
             last_ts: 0,
         }
     }
@@ -60,8 +62,8 @@ impl Publisher {
             tokio::select! {
                 biased;
                 () = tick(&mut ticks) => {
-                    if self.channel.subscribers() > 0 && self.channel.seq() > 0 {
-                        self.publish().await;
+                    if self.has_published {
+                        self.publish_or_rest().await;
                     }
                 }
                 () = self.channel.wanted() => {
@@ -103,18 +105,24 @@ impl Publisher {
         if !self.changed {
             return;
         }
-        let listening = self.channel.subscribers() > 0;
-        if self.channel.seq() == 0 || (listening && self.interval.is_zero()) {
-            if self.interval.is_zero() {
-                self.hub.visited(&self.channel).await;
-            }
+        if self.interval.is_zero() {
+            self.hub.visited(&self.channel).await;
+        }
+        if !self.has_published {
             self.publish().await;
-        } else {
-            self.channel.set_stale(!listening);
-            // Somebody who joined just before the mark did not see it.
-            if !listening && self.channel.subscribers() > 0 {
-                self.publish().await;
-            }
+        } else if self.interval.is_zero() || self.channel.subscribers() == 0 {
+            self.publish_or_rest().await;
+        }
+    }
+
+    /// Publishes if somebody listens; else has whoever comes ask for it.
+    async fn publish_or_rest(&mut self) {
+        if self.channel.subscribers() == 0 && self.changed {
+            self.channel.set_stale(true);
+        }
+        // Looked at again: who came before the mark has not seen it.
+        if self.channel.subscribers() > 0 {
+            self.publish().await;
         }
     }
 
@@ -128,6 +136,8 @@ impl Publisher {
         while self.channel.publish(message.clone()).is_err() {
             tokio::task::yield_now().await;
         }
+        self.has_published = true;
+        self.hub.metrics().snapshots.add(1);
     }
 }
 

@@ -55,8 +55,7 @@ impl Disconnect {
             Self::Utf8 => Some((1007, "text is not UTF-8")),
             Self::TooBig => Some((1009, "message too big")),
             Self::Shutdown => Some((1001, "server shutting down")),
-            Self::Full => Some((1008, "too many connections")),
-            Self::Gone | Self::Io(_) => None,
+            Self::Gone | Self::Full | Self::Io(_) => None,
         }
     }
 }

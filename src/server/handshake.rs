@@ -11,12 +11,13 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 use super::Context;
+use super::patience::Patience;
 use super::routes::{self, Reply, error};
 use super::session::{Arrival, Connection};
 use super::writer::{Entrance, Phase};
@@ -48,7 +49,9 @@ pub(super) async fn serve<S: Connection>(
         .timer(TokioTimer::new())
         .header_read_timeout(context.config.handshake_timeout)
         .max_buf_size(HTTP_BUFFER)
-        .serve_connection(TokioIo::new(io), service);
+        // Who has said everything may stop sending and still gets the answer.
+        .half_close(true)
+        .serve_connection(TokioIo::new(Patience::new(io, context.config.handshake_timeout)), service);
     let mut drains = false;
     let ended = loop {
         tokio::select! {
@@ -63,7 +66,7 @@ pub(super) async fn serve<S: Connection>(
         tracing::debug!(%peer, "connection ended: {error}");
     }
     let parts = connection.into_parts();
-    let mut io = parts.io.into_inner();
+    let mut io = parts.io.into_inner().into_inner();
     match upgraded.get().cloned() {
         Some(channel) => Entrance::admit(&entrances, Arrival { io, received: parts.read_buf, channel, peer }),
         None => {
@@ -118,8 +121,11 @@ fn check(request: &Request<Incoming>) -> Result<(), (StatusCode, String)> {
         let reason = "this is a WebSocket endpoint: send `Upgrade: websocket`";
         return Err((StatusCode::UPGRADE_REQUIRED, reason.to_owned()));
     }
-    if request.version() != Version::HTTP_11 {
-        return bad("HTTP/1.1 is required");
+    if request.method() != Method::GET || request.version() != Version::HTTP_11 {
+        return bad("a GET of HTTP/1.1 is required");
+    }
+    if headers.get_all(header::HOST).iter().count() != 1 {
+        return bad("`Host` is required, once");
     }
     if !has_token(header::CONNECTION, "upgrade") {
         return bad("`Connection` does not list `Upgrade`");

@@ -10,6 +10,10 @@ use tokio::time::Instant;
 /// Long enough for a round trip around the world and a retransmission.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// From the end of the time for a Pong to the verdict. A process that did not run for a while finds
+/// deadlines passed before it has read what came meanwhile; this is time to read it.
+const GRACE: Duration = Duration::from_millis(20);
+
 /// A session in its shard: the slot, and a number no other session ever has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SessionId {
@@ -22,7 +26,7 @@ pub(super) struct SessionId {
 pub(super) enum Due {
     /// The session is to be sent a Ping.
     Ping,
-    /// Ping number `.0` should have been answered.
+    /// Ping number `.0` should have been answered, and all that came by then has been read.
     Pong(u32),
     /// The session has lingered long enough.
     Linger,
@@ -36,14 +40,15 @@ pub(super) struct Heartbeat {
     timeout: Duration,
     pings: VecDeque<(Instant, SessionId)>,
     pongs: VecDeque<(Instant, SessionId, u32)>,
+    verdicts: VecDeque<(Instant, SessionId, u32)>,
     lingering: VecDeque<(Instant, SessionId)>,
 }
 
 impl Heartbeat {
     /// An `interval` of zero sends no Pings.
     pub(super) fn new(interval: Duration, timeout: Duration) -> Self {
-        let (pings, pongs, lingering) = Default::default();
-        Self { interval, timeout, pings, pongs, lingering }
+        let (pings, pongs, verdicts, lingering) = Default::default();
+        Self { interval, timeout, pings, pongs, verdicts, lingering }
     }
 
     /// A session began, or was sent a Ping: the next Ping.
@@ -67,8 +72,9 @@ impl Heartbeat {
     pub(super) fn next(&self) -> Option<Instant> {
         let ping = self.pings.front().map(|(at, _)| *at);
         let pong = self.pongs.front().map(|(at, ..)| *at);
+        let verdict = self.verdicts.front().map(|(at, ..)| *at);
         let linger = self.lingering.front().map(|(at, _)| *at);
-        ping.into_iter().chain(pong).chain(linger).min()
+        ping.into_iter().chain(pong).chain(verdict).chain(linger).min()
     }
 
     /// Something that is due by `now`.
@@ -76,7 +82,10 @@ impl Heartbeat {
         if let Some((_, session)) = self.pings.pop_front_if(|(at, _)| *at <= now) {
             return Some((session, Due::Ping));
         }
-        if let Some((_, session, ping)) = self.pongs.pop_front_if(|(at, ..)| *at <= now) {
+        while let Some((_, session, ping)) = self.pongs.pop_front_if(|(at, ..)| *at <= now) {
+            self.verdicts.push_back((now + GRACE, session, ping));
+        }
+        if let Some((_, session, ping)) = self.verdicts.pop_front_if(|(at, ..)| *at <= now) {
             return Some((session, Due::Pong(ping)));
         }
         let (_, session) = self.lingering.pop_front_if(|(at, _)| *at <= now)?;

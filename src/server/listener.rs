@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Connections the kernel completes before they are accepted. The kernel caps it at
@@ -13,6 +13,11 @@ const BACKLOG: i32 = 4096;
 /// Pause after a failure to accept, such as no descriptor being left; without it the loop would
 /// spin, since the connection stays in the backlog.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A publisher that streams may be silent for long; one that has vanished is noticed by the kernel.
+/// WebSocket clients have the heartbeat.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Why the server could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +94,8 @@ impl Listener {
 
     fn set_options(&self, stream: &TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
+        SockRef::from(stream).set_tcp_keepalive(&keepalive)?;
         // The kernel looks at the mark only when it begins a new segment, and a segment holds up to
         // 64 KiB: half the bound keeps what is unsent below it, or at one segment.
         #[cfg(any(target_os = "linux", target_os = "android"))]

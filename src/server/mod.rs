@@ -20,6 +20,7 @@ mod heartbeat;
 mod listener;
 mod outbox;
 mod page;
+mod patience;
 mod publish;
 mod reader;
 mod routes;
@@ -31,7 +32,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -44,7 +45,7 @@ use stats::Rates;
 use writer::{Entrance, Phase, Writer};
 
 use crate::config::Config;
-use crate::fanout::{Channel, Hub};
+use crate::fanout::{Hub, Shard};
 use crate::source::SourceKind;
 
 /// The channel that is there from the start.
@@ -63,18 +64,23 @@ pub struct Server {
 struct Context {
     config: Config,
     hub: Hub,
-    market: Channel,
     rates: Arc<Rates>,
     phase: watch::Receiver<Phase>,
 }
 
 impl Context {
     fn is_draining(&self) -> bool {
-        matches!(*self.phase.borrow(), Phase::Draining(_))
+        *self.phase.borrow() != Phase::Serving
+    }
+
+    /// Waits until the server drains.
+    async fn drains(&self) {
+        // If the server is gone altogether, it drains as well.
+        let _ = self.phase.clone().wait_for(|phase| *phase != Phase::Serving).await;
     }
 
     fn is_ready(&self) -> bool {
-        self.config.source == SourceKind::None || self.market.seq() > 0
+        self.config.source == SourceKind::None || self.hub.metrics().snapshots.get() > 0
     }
 }
 
@@ -90,9 +96,9 @@ impl Server {
     /// Outside a tokio runtime with I/O and time enabled.
     pub fn bind(config: Config, hub: Hub) -> Result<Self, BindError> {
         let listener = Listener::bind(config.listen, config.ws.write_buffer)?;
-        let market = hub.channel(MARKET)?;
+        hub.channel(MARKET)?;
         let (phase, phase_seen) = watch::channel(Phase::Serving);
-        let context = Context { config, hub, market, rates: Arc::default(), phase: phase_seen };
+        let context = Context { config, hub, rates: Arc::default(), phase: phase_seen };
         Ok(Self { listener, context: Arc::new(context), phase })
     }
 
@@ -109,47 +115,74 @@ impl Server {
     /// gone or `drain_timeout` is over.
     ///
     /// Dropping the future ends everything at once.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    /// A writer task has died, which is a defect; everything is ended.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         let Self { listener, context, phase } = self;
-        let mut tasks = JoinSet::new();
-        let mut shards = Vec::new();
+        let mut writers = JoinSet::new();
+        let mut shards = Shards { hub: context.hub.clone(), shards: Vec::new() };
         let entrances: Arc<[_]> = (0..context.config.workers)
             .map(|_| {
-                let shard = context.hub.add_shard();
-                shards.push(Arc::clone(&shard));
-                let entrance = Arc::new(Entrance::new(shard));
+                let entrance = Arc::new(Entrance::new(shards.add()));
                 let config = context.config.ws.clone();
                 let writer = Writer::new(context.hub.clone(), Arc::clone(&entrance), config, phase.subscribe());
-                tasks.spawn(writer.run());
+                writers.spawn(writer.run());
                 entrance
             })
             .collect();
         let mut sampler = JoinSet::new();
         sampler.spawn(Arc::clone(&context.rates).sample(context.hub.clone()));
-
-        // Every connection holds a sender: when all are dropped, all connections are done.
-        let (connection, mut connections_done) = mpsc::channel::<()>(1);
+        let mut connections = JoinSet::new();
         let accept = async {
             loop {
                 let (stream, peer) = listener.accept().await;
                 let (context, entrances) = (Arc::clone(&context), Arc::clone(&entrances));
-                let (phase, connection) = (phase.subscribe(), connection.clone());
-                tokio::spawn(async move {
-                    handshake::serve(stream, peer, context, entrances, phase).await;
-                    drop(connection);
-                });
+                connections.spawn(handshake::serve(stream, peer, context, entrances, phase.subscribe()));
+                while connections.try_join_next().is_some() {}
             }
         };
         tokio::select! {
             () = accept => {}
             () = shutdown => {}
+            _ = writers.join_next() => return Err(RunError),
         }
         drop(listener);
-        drop(connection);
         let until = Instant::now() + context.config.drain_timeout;
         phase.send_replace(Phase::Draining(until));
-        let _ = tokio::time::timeout_at(until, connections_done.recv()).await;
-        while tasks.join_next().await.is_some() {}
-        shards.iter().for_each(|shard| context.hub.remove_shard(shard));
+        let all_done = async { while connections.join_next().await.is_some() {} };
+        // Who is not done in time is cut off.
+        let _ = tokio::time::timeout_at(until, all_done).await;
+        connections.shutdown().await;
+        phase.send_replace(Phase::Closing(until));
+        while let Some(ended) = writers.join_next().await {
+            ended.map_err(|_| RunError)?;
+        }
+        Ok(())
+    }
+}
+
+/// A task of the server has died.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("a writer task of the server has died")]
+pub struct RunError;
+
+/// The shards of a running server; they leave the hub with it, however it ends.
+struct Shards {
+    hub: Hub,
+    shards: Vec<Arc<Shard>>,
+}
+
+impl Shards {
+    fn add(&mut self) -> Arc<Shard> {
+        let shard = self.hub.add_shard();
+        self.shards.push(Arc::clone(&shard));
+        shard
+    }
+}
+
+impl Drop for Shards {
+    fn drop(&mut self) {
+        self.shards.iter().for_each(|shard| self.hub.remove_shard(shard));
     }
 }

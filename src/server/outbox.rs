@@ -59,9 +59,11 @@ pub(super) struct Batch<'a> {
 }
 
 impl Outbox {
-    /// Queues a Ping.
+    /// Queues a Ping, unless so much waits before it that the client will hardly see it in time.
     pub(super) fn ping(&mut self, number: u32) {
-        self.queue(OpCode::Ping, &number.to_be_bytes());
+        if !self.is_congested() {
+            self.queue(OpCode::Ping, &number.to_be_bytes());
+        }
     }
 
     /// Queues the Pong that answers a Ping.
@@ -227,6 +229,9 @@ impl Outbox {
         written -= control;
         if self.control_done == self.control.len() {
             (self.control, self.control_done) = (Vec::new(), 0);
+        } else if self.control_done > MAX_CONTROL {
+            self.control.drain(..self.control_done);
+            self.control_done = 0;
         }
         while written > 0 {
             written = self.advance_frame(written, now, batch);

@@ -8,6 +8,7 @@ use hyper::body::{Body, Incoming};
 use hyper::{Request, StatusCode, header};
 use serde::de::IgnoredAny;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::Context;
 use super::routes::{Reply, error, json as json_reply};
@@ -16,6 +17,11 @@ use crate::fanout::{Channel, ChannelError, Message};
 /// Longest wait for the writers between two batches of a stream. They never wait for a client, so
 /// it only matters if they are gone.
 const MAX_PACE: Duration = Duration::from_secs(1);
+
+/// Slowest body that is waited for beyond the patience, in bytes per second.
+const MIN_RATE: f64 = 16_384.0;
+/// What is reserved for a body because it was announced; more only as it comes.
+const FIRST_BUFFER: usize = 64 << 10;
 
 /// Why a publication was refused, and what had gone out before.
 #[derive(Debug)]
@@ -82,6 +88,7 @@ async fn publish(
     let limit = context.config.publish.max_body_size;
     if let Format::Lines = format {
         let channel = channel(context, name)?;
+        progress.subscribers = channel.subscribers();
         return lines(request.into_body(), context, &channel, limit, progress).await;
     }
     let body = whole(request.into_body(), limit, context.config.handshake_timeout).await?;
@@ -111,9 +118,13 @@ fn format_of(request: &Request<Incoming>) -> Result<Format, Refusal> {
 
 fn refuse_if_draining(context: &Context) -> Result<(), Refusal> {
     match context.is_draining() {
-        true => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down")),
+        true => Err(shutting_down()),
         false => Ok(()),
     }
+}
+
+fn shutting_down() -> Refusal {
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down")
 }
 
 fn channel(context: &Context, name: &str) -> Result<Channel, Refusal> {
@@ -130,16 +141,20 @@ fn too_large(limit: usize) -> Refusal {
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a message may have {limit} bytes at most"))
 }
 
-/// The whole body, unless it is too large or stops coming.
+/// The whole body, unless it is too large or comes too slowly: `patience` for all of it, and longer
+/// only as far as it keeps up [`MIN_RATE`].
 async fn whole(mut body: Incoming, limit: usize, patience: Duration) -> Result<Bytes, Refusal> {
     let announced = body.size_hint().lower();
     if announced > limit as u64 {
         return Err(too_large(limit));
     }
-    let mut whole = BytesMut::with_capacity(announced as usize);
+    let start = Instant::now();
+    let mut whole = BytesMut::with_capacity((announced as usize).min(FIRST_BUFFER));
     loop {
-        let piece = tokio::time::timeout(patience, next_piece(&mut body)).await.map_err(|_| {
-            let reason = format!("the body did not go on for {} s", patience.as_secs_f64());
+        let deadline = start + patience + Duration::from_secs_f64(whole.len() as f64 / MIN_RATE);
+        let piece = tokio::time::timeout_at(deadline, next_piece(&mut body)).await.map_err(|_| {
+            let reason =
+                format!("only {} bytes of the body came in {:.1} s", whole.len(), start.elapsed().as_secs_f64());
             Refusal::new(StatusCode::REQUEST_TIMEOUT, reason)
         })??;
         match piece {
@@ -211,7 +226,11 @@ async fn lines(
     let mut number = 0;
     let mut carry = BytesMut::new();
     loop {
-        let piece = next_piece(&mut body).await.map_err(|refusal| refusal.at_line(number + 1))?;
+        let piece = tokio::select! {
+            piece = next_piece(&mut body) => piece,
+            () = context.drains() => Err(shutting_down()),
+        };
+        let piece = piece.map_err(|refusal| refusal.at_line(number + 1))?;
         let at_end = piece.is_none();
         let searched = carry.len();
         carry.extend_from_slice(&piece.unwrap_or_default());

@@ -8,6 +8,8 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use percent_encoding::percent_decode_str;
+use tokio::time::Instant;
 
 use super::handshake::{self, Served};
 use super::{Context, exposition, page, publish, stats};
@@ -21,6 +23,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 /// How long a request for a snapshot that is known to be outdated waits for a fresh one.
 const REFRESH: Duration = Duration::from_millis(250);
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Answers one request.
 pub(super) async fn answer(
@@ -47,14 +50,17 @@ pub(super) async fn answer(
         return Ok(reply);
     }
     let head = request.method() == Method::HEAD;
-    let mut reply = match (first, rest) {
+    // A name that is not UTF-8 names no channel, decoded or not.
+    let rest = rest.map(|name| percent_decode_str(name).decode_utf8_lossy().into_owned());
+    let mut reply = match (first, rest.as_deref()) {
         ("publish", Some(name)) => publish::answer(request, &context, name).await,
         ("ws", Some(name)) => match context.hub.get(name) {
+            Some(_) if context.is_draining() => draining(),
             Some(channel) => handshake::upgrade(request, channel, &upgraded),
             None => no_channel(name),
         },
         ("snapshot", Some(name)) => match context.hub.get(name) {
-            Some(channel) => snapshot(&context, &channel).await,
+            Some(channel) => snapshot(&channel).await,
             None => no_channel(name),
         },
         ("metrics", None) => reply(StatusCode::OK, exposition::CONTENT_TYPE, exposition::render(&context.hub)),
@@ -109,15 +115,19 @@ fn ready(context: &Context) -> Reply {
     }
 }
 
-/// The last message. If its publisher knows a newer state and only waits for somebody to listen,
-/// this listens for a moment.
-async fn snapshot(context: &Context, channel: &Channel) -> Reply {
-    if channel.is_stale() {
-        let stale = channel.seq();
-        let mut listener = context.hub.subscribe(channel);
-        let fresh = async { while listener.recv().await.seq() <= stale {} };
-        // No fresh one in time: the last one is still the last one.
-        let _ = tokio::time::timeout(REFRESH, fresh).await;
+/// The answer to what is not begun any more.
+pub(super) fn draining() -> Reply {
+    error(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down")
+}
+
+/// The last message. If its publisher knows a newer state and only waits for somebody to want it,
+/// this does, for a moment: it looks again and again, so that publishing need not tell it.
+async fn snapshot(channel: &Channel) -> Reply {
+    let deadline = Instant::now() + REFRESH;
+    let stale = channel.seq();
+    while channel.is_stale() && channel.seq() == stale && Instant::now() < deadline {
+        channel.ask();
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
     let Some(frame) = channel.last() else {
         let reason = format!("channel {:?} has no message yet", channel.name());

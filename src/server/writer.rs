@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_queue::SegQueue;
 use slab::Slab;
@@ -19,6 +18,7 @@ use super::outbox::Batch;
 use super::session::{Arrival, Connection, Session, Visit};
 use crate::config::WsConfig;
 use crate::fanout::{Frame, Hub, Shard};
+use crate::metrics::Gauge;
 
 /// Visits before the thread is offered to others: at some microseconds each, well under a
 /// millisecond.
@@ -30,8 +30,10 @@ const READ_BUFFER: usize = 16 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Serving,
-    /// Until then, clients may read what their rings hold.
+    /// Until then, clients may read what their rings hold. Handshakes under way may still add some.
     Draining(Instant),
+    /// The same, and nobody comes any more.
+    Closing(Instant),
 }
 
 /// Where the handshake hands connections over to a writer.
@@ -39,19 +41,19 @@ pub(super) enum Phase {
 pub(super) struct Entrance<S> {
     shard: Arc<Shard>,
     arrivals: SegQueue<Arrival<S>>,
-    /// Connections handed over and not yet gone. A relaxed hint for spreading them evenly.
-    load: AtomicUsize,
+    /// Connections handed over and not yet gone, for spreading them evenly.
+    load: Gauge,
 }
 
 impl<S> Entrance<S> {
     pub(super) fn new(shard: Arc<Shard>) -> Self {
-        Self { shard, arrivals: SegQueue::new(), load: AtomicUsize::new(0) }
+        Self { shard, arrivals: SegQueue::new(), load: Gauge::default() }
     }
 
     /// Hands `arrival` to the least loaded of `entrances`.
     pub(super) fn admit(entrances: &[Arc<Self>], arrival: Arrival<S>) {
-        if let Some(entrance) = entrances.iter().min_by_key(|entrance| entrance.load.load(Ordering::Relaxed)) {
-            entrance.load.fetch_add(1, Ordering::Relaxed);
+        if let Some(entrance) = entrances.iter().min_by_key(|entrance| entrance.load.get()) {
+            entrance.load.up();
             entrance.arrivals.push(arrival);
             entrance.shard.wake();
         }
@@ -66,6 +68,8 @@ pub(super) struct Writer<S> {
     config: WsConfig,
     phase: watch::Receiver<Phase>,
     draining: Option<Instant>,
+    /// Nobody comes any more.
+    closing: bool,
     sessions: Slab<(u64, Session<S>)>,
     next_number: u64,
     heartbeat: Heartbeat,
@@ -82,6 +86,7 @@ impl<S: Connection> Writer<S> {
             config,
             phase,
             draining: None,
+            closing: false,
             sessions: Slab::new(),
             next_number: 0,
             scratch: vec![0; READ_BUFFER].into(),
@@ -102,7 +107,7 @@ impl<S: Connection> Writer<S> {
         tokio::pin!(timer);
         loop {
             if self.phase.has_changed().unwrap_or(false) {
-                self.begin_to_drain();
+                self.enter_phase();
             }
             shard.begin_pass();
             shard.take_ready(&mut ready);
@@ -139,7 +144,7 @@ impl<S: Connection> Writer<S> {
     }
 
     fn is_finished(&self) -> bool {
-        self.draining.is_some() && self.sessions.is_empty() && self.entrance.arrivals.is_empty()
+        self.closing && self.sessions.is_empty() && self.entrance.arrivals.is_empty()
     }
 
     /// Takes in who arrived; returns how many.
@@ -162,7 +167,7 @@ impl<S: Connection> Writer<S> {
         if slot >= self.entrance.shard.slots() {
             tracing::warn!(%peer, "client refused: the shard is full");
             self.hub.metrics().disconnects.add(Disconnect::Full.reason());
-            self.entrance.load.fetch_sub(1, Ordering::Relaxed);
+            self.entrance.load.down();
             return;
         }
         let subscriber = self.hub.subscriber(&self.entrance.shard, slot);
@@ -236,13 +241,15 @@ impl<S: Connection> Writer<S> {
         if let Some((_, session)) = self.sessions.try_remove(slot) {
             let end = session.finish();
             self.hub.metrics().disconnects.add(end.reason());
-            self.entrance.load.fetch_sub(1, Ordering::Relaxed);
+            self.entrance.load.down();
         }
     }
 
     /// The server drains: everybody gets what its ring holds, then a Close.
-    fn begin_to_drain(&mut self) {
-        if let Phase::Draining(until) = *self.phase.borrow_and_update() {
+    fn enter_phase(&mut self) {
+        let phase = *self.phase.borrow_and_update();
+        self.closing = matches!(phase, Phase::Closing(_));
+        if let (None, Phase::Draining(until) | Phase::Closing(until)) = (self.draining, phase) {
             self.draining = Some(until);
             for (_, (_, session)) in &mut self.sessions {
                 session.drain(Disconnect::Shutdown);

@@ -21,6 +21,8 @@ static BUNDLED: &[u8] = include_bytes!("../../data/binance-20240808-1m.log.zst")
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Input read at a time.
 const BUFFER: usize = 64 << 10;
+/// A jump of receive times that is not waited for: the capture was cut there, or a time is wrong.
+const MAX_GAP: u64 = 86_400 * 1_000_000_000;
 /// Lines handed over at a time, so that a replay that never waits lets others run.
 const MAX_BATCH: usize = 256;
 
@@ -35,6 +37,8 @@ pub struct Replay {
     done: usize,
     /// When the first line was played, and its receive time.
     start: Option<(Instant, u64)>,
+    /// The receive time of the line before.
+    before: u64,
     /// Whether this pass had a line with a receive time; a capture without any ends the replay.
     fruitful: bool,
 }
@@ -56,7 +60,7 @@ impl Replay {
         };
         let chunks = read_on_thread("replay", open)?;
         let lines = Lines::default();
-        Ok(Self { chunks, name, speed: config.speed, lines, done: 0, start: None, fruitful: false })
+        Ok(Self { chunks, name, speed: config.speed, lines, done: 0, start: None, before: 0, fruitful: false })
     }
 
     /// The lines that are due, without their receive times.
@@ -100,6 +104,10 @@ impl Replay {
         while let Some(line) = self.lines.get(self.done) {
             if let Some((received, message)) = split_receive_time(line) {
                 self.fruitful = true;
+                if received.abs_diff(self.before) > MAX_GAP {
+                    self.start = None;
+                }
+                self.before = received;
                 let (start, first) = *self.start.get_or_insert((now, received));
                 let at = match self.speed {
                     0.0 => now,
