@@ -1,0 +1,59 @@
+//! Clients that are not ours: Python's `websockets`, Node's `ws`, headless Chromium, and an
+//! independent computation of every price. `./test.sh` installs what they need.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::Server;
+
+fn path(relative: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(relative)
+}
+
+/// Runs a check to its end; what it says is shown if it fails.
+fn check(program: impl AsRef<Path>, script: &str, arguments: &[&str]) {
+    let program = program.as_ref();
+    let output = Command::new(program).arg(path(script)).args(arguments).output();
+    let output =
+        output.unwrap_or_else(|error| panic!("cannot run {}: {error}; ./test.sh installs it", program.display()));
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{script}\n{}{}", said(&output.stdout), said(&output.stderr));
+}
+
+fn python() -> PathBuf {
+    path("interop/.venv/bin/python")
+}
+
+fn quick() -> (Server, String) {
+    let server = Server::start(&["--broadcast-interval", "0.05"]);
+    let url = format!("http://{}", server.address);
+    (server, url)
+}
+
+#[test]
+fn python_websockets() {
+    let (_server, url) = quick();
+    check(python(), "interop/client.py", &[&url]);
+}
+
+#[test]
+fn node_ws() {
+    let (_server, url) = quick();
+    check("node", "interop/client.mjs", &[&url]);
+}
+
+#[test]
+fn every_price_is_exact() {
+    let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/binance-20240808-1m.log.zst");
+    let capture = capture.to_str().expect("UTF-8");
+    check(python(), "interop/prices.py", &[env!("CARGO_BIN_EXE_tickcast"), capture]);
+}
+
+/// As it comes out of the box: the bundled capture, a snapshot every second.
+#[test]
+fn the_page_in_a_browser() {
+    let server = Server::start(&[]);
+    check("node", "browser/page.mjs", &[&format!("http://{}", server.address)]);
+}
