@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..clients {
         let (address, channel, counts) = (address.clone(), channel.clone(), Rc::clone(&counts));
         local.spawn_local(async move {
-            if let Err(error) = read(&address, &channel, &counts).await {
+            if let Err(error) = Box::pin(read(&address, &channel, &counts)).await {
                 eprintln!("a client ended: {error}");
             }
             counts.connected.set(counts.connected.get() - 1);

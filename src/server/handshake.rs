@@ -14,7 +14,9 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Context;
 use super::patience::Patience;
@@ -30,12 +32,34 @@ const HTTP_BUFFER: usize = 64 << 10;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 64 << 20;
 
-/// Serves one connection until it ends or becomes a session of one of `entrances`.
+/// Waits until the peer says something, then serves it. When thousands connect at once, only those
+/// that are being answered have buffers, and little is left behind when all are sessions.
+pub(super) async fn begin(
+    stream: TcpStream,
+    peer: SocketAddr,
+    context: Arc<Context>,
+    entrances: Arc<[Arc<Entrance<TcpStream>>]>,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let start = Instant::now();
+    let patience = context.config.handshake_timeout;
+    tokio::select! {
+        _ = tokio::time::timeout(patience, stream.readable()) => {}
+        _ = phase.changed() => return,
+    }
+    // Time that is up is up for hyper as well, which says so in its own way.
+    let patience = patience.saturating_sub(start.elapsed()).max(Duration::from_millis(1));
+    Box::pin(serve(stream, peer, patience, context, entrances, phase)).await;
+}
+
+/// Serves one connection until it ends or becomes a session of one of `entrances`; `patience` is for
+/// the first request's head.
 ///
 /// Everything here is gone once a session begins: hyper's buffers, the timer and this task.
-pub(super) async fn serve<S: Connection>(
+async fn serve<S: Connection>(
     io: S,
     peer: SocketAddr,
+    patience: Duration,
     context: Arc<Context>,
     entrances: Arc<[Arc<Entrance<S>>]>,
     mut phase: watch::Receiver<Phase>,
@@ -47,7 +71,7 @@ pub(super) async fn serve<S: Connection>(
     };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(context.config.handshake_timeout)
+        .header_read_timeout(patience)
         .max_buf_size(HTTP_BUFFER)
         // Who has said everything may stop sending and still gets the answer.
         .half_close(true)
@@ -68,7 +92,11 @@ pub(super) async fn serve<S: Connection>(
     let parts = connection.into_parts();
     let mut io = parts.io.into_inner().into_inner();
     match upgraded.get().cloned() {
-        Some(channel) => Entrance::admit(&entrances, Arrival { io, received: parts.read_buf, channel, peer }),
+        Some(channel) => {
+            // A copy, usually empty: the original would keep hyper's whole buffer.
+            let received = Bytes::copy_from_slice(&parts.read_buf);
+            Entrance::admit(&entrances, Arrival { io, received, channel, peer });
+        }
         None => {
             // Whatever fails here, the peer is gone.
             let _ = io.shutdown().await;

@@ -136,10 +136,13 @@ impl Server {
         let mut connections = JoinSet::new();
         let accept = async {
             loop {
-                let (stream, peer) = listener.accept().await;
-                let (context, entrances) = (Arc::clone(&context), Arc::clone(&entrances));
-                connections.spawn(handshake::serve(stream, peer, context, entrances, phase.subscribe()));
-                while connections.try_join_next().is_some() {}
+                tokio::select! {
+                    (stream, peer) = listener.accept() => {
+                        let (context, entrances) = (Arc::clone(&context), Arc::clone(&entrances));
+                        connections.spawn(handshake::begin(stream, peer, context, entrances, phase.subscribe()));
+                    }
+                    Some(_) = connections.join_next() => {}
+                }
             }
         };
         tokio::select! {

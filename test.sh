@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs all of them: format, lints, documentation, all targets,
+# every test (third-party clients and a browser among them), a smoke run of every benchmark.
+#
+#   ./test.sh              everything
+#   ./test.sh --no-install everything, with what is there already
+#
+# Needs Rust, and apt where something else is missing (as root, or with sudo).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+install=yes
+case "${1:-}" in
+  "") ;;
+  --no-install) install=no ;;
+  *) echo "test.sh: unknown option $1; --no-install is known" >&2; exit 2 ;;
+esac
+
+step() { printf '\n== %s (%ss)\n' "$*" "$SECONDS"; }
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+need() { # need COMMAND PACKAGE...: installs the packages where the command is missing
+  local command=$1
+  shift
+  command -v "$command" >/dev/null 2>&1 || missing+=("$@")
+}
+
+install_tools() {
+  missing=()
+  need cc gcc libc6-dev
+  need python3 python3 python3-venv
+  need node nodejs
+  need npm npm
+  [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || missing+=(chromium)
+  if [ "${#missing[@]}" -gt 0 ]; then
+    step "apt: ${missing[*]}"
+    command -v apt-get >/dev/null 2>&1 || { echo "test.sh: please install ${missing[*]}" >&2; exit 1; }
+    as_root apt-get update -q
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+  fi
+  step "clients from PyPI and npm"
+  if [ ! -x tests/interop/.venv/bin/python ]; then
+    python3 -m venv tests/interop/.venv || {
+      as_root apt-get update -q
+      as_root apt-get install -y -q python3-venv
+      python3 -m venv tests/interop/.venv
+    }
+  fi
+  tests/interop/.venv/bin/python -m pip install -q --disable-pip-version-check -r tests/interop/requirements.txt
+  (cd tests/browser && npm ci --no-audit --no-fund --loglevel=error)
+}
+
+[ "$install" = no ] || install_tools
+
+step "format"
+cargo fmt --all --check
+step "lints"
+cargo clippy --workspace --all-targets --locked -- -D warnings
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+step "all targets"
+cargo build --workspace --all-targets --locked
+step "tests"
+cargo test --workspace --lib --bins --tests --examples --locked
+step "examples in the documentation"
+cargo test --workspace --doc --locked
+step "benchmarks, once"
+cargo test --benches --locked
+step "all passed"
