@@ -132,11 +132,12 @@ async fn run(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
             () = died(&mut publisher) => "the publisher has died",
         };
         tracing::info!("{name}: shutting down, at most {} s", config.drain_timeout.as_secs_f64());
-        let died = publisher.is_some_and(|publisher| {
-            let died = publisher.is_finished();
+        let died = publisher.as_ref().is_some_and(|publisher| publisher.is_finished());
+        if let Some(publisher) = publisher.filter(|_| !died) {
+            // Nothing may be published any more when the first client is told to go.
             publisher.abort();
-            died
-        });
+            let _ = publisher.await;
+        }
         tokio::spawn(async move {
             let name = signals.next().await;
             say(&format!("tickcast: {name} again: exiting at once"));

@@ -168,6 +168,21 @@ fn help_names_every_key_with_its_default() {
 }
 
 #[test]
+fn the_readme_has_every_key_with_its_default() {
+    let readme = include_str!("../README.md");
+    let defaults = tickcast::Config::default();
+    for key in tickcast::config::KEYS {
+        let names = format!("| `{}` | `{}` | `--{}` |", key.file, key.env, key.flag);
+        let row = readme.lines().find(|line| line.starts_with(&names)).unwrap_or_else(|| panic!("no row {names}"));
+        let default = key.show(&defaults);
+        assert!(
+            key.file == "workers" || row.contains(&format!("| `{}` |", default.trim_matches('"'))),
+            "{row}: {default}"
+        );
+    }
+}
+
+#[test]
 fn serve_is_the_default_and_logs_can_be_json() {
     let mut server = Server::start(&["--source", "none", "--log", "debug"]);
     drop(support::client::Client::connect(server.address, "market"));

@@ -13,6 +13,7 @@ fn everybody_gets_close_1001_under_load() {
     const CLIENTS: usize = 1_000;
     let mut server = Server::start(&["--source", "sim", "--sim-symbols", "4", "--broadcast-interval", "20ms"]);
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(server.address, "market")).collect();
+    server.wait_for_metric("tickcast_connections", |connections| connections == CLIENTS as u64);
     server.wait_for_metric("tickcast_frames_sent_total", |sent| sent > 20 * CLIENTS as u64);
     server.signal("-TERM");
     let mut last = Vec::new();
@@ -110,6 +111,8 @@ fn while_it_drains_it_is_not_ready_and_publishes_nothing() {
     handshake.write_all(&text.as_bytes()[..50]).expect("half a handshake");
     let mut request = http::connect(server.address);
     request.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\n").expect("half a request");
+    // Connections are accepted in order: when these are answered, those above are being served.
+    (0..5).for_each(|_| assert_eq!(server.get("/healthz").status, 200));
     server.signal("-TERM");
     server.wait_for_line("shutting down");
     support::wait_until("not listening any more", || std::net::TcpStream::connect(server.address).is_err());

@@ -44,6 +44,7 @@ pub(super) async fn begin(
     let start = Instant::now();
     let patience = context.config.handshake_timeout;
     tokio::select! {
+        biased;
         _ = tokio::time::timeout(patience, stream.readable()) => {}
         _ = phase.changed() => return,
     }
