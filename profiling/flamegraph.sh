@@ -31,14 +31,18 @@ Exit status: 0 done, 1 failed or interrupted, 2 bad arguments.
 END
 }
 
-say() { printf '%s\n' "$*" >&2; }
+# What is said goes to the terminal from inside a redirected command as well, where a signal may find us.
+exec 4>&2
+say() { printf '%s\n' "$*" >&4; }
 step() { say "==> $*"; }
 warn() { say "    warning: $*"; }
 fail() {
     say "flamegraph.sh: $*"
     exit 1
 }
+rejected=false
 reject() {
+    rejected=true
     say "flamegraph.sh: $*"
     say "Try --help."
     exit 2
@@ -143,41 +147,49 @@ children=()
 
 # Runs a command to its end. Waiting, unlike a command in the foreground, lets a signal through at once.
 run() {
-    "$@" 3<&- &
+    local status=0
+    "$@" 3<&- 4>&- &
     children+=("$!")
-    wait "$!"
+    wait "$!" || status=$?
+    # It is gone, and its number may come to belong to somebody else.
+    unset 'children[-1]'
+    return "$status"
 }
 
 alive() { kill -0 "$1" 2>/dev/null; }
 
 stop_children() {
-    local pid waited=0
+    local n pid waited=0
+    # Otherwise the shell reports the end of each.
+    exec 2>/dev/null
     # The crowd goes before the server: it was started after it, and the server then has nobody to drain.
     for ((n = ${#children[@]} - 1; n >= 0; n--)); do
-        kill -TERM -- "-${children[n]}" 2>/dev/null || true
+        kill -TERM -- "-${children[n]}" || true
     done
     for pid in "${children[@]}"; do
-        while kill -0 -- "-$pid" 2>/dev/null && ((waited < 60)); do
+        while kill -0 -- "-$pid" && ((waited < 60)); do
             sleep 0.05
             waited=$((waited + 1))
         done
-        kill -KILL -- "-$pid" 2>/dev/null || true
-        wait "$pid" 2>/dev/null || true
+        kill -KILL -- "-$pid" || true
+        wait "$pid" || true
     done
     children=()
+    exec 2>&4
 }
 
 clean_up() {
     local status=$?
     trap '' INT TERM HUP
+    # A command in the foreground may have taken the Ctrl-C in our place.
+    ((status != 130)) || say "flamegraph.sh: interrupted"
+    # Other programs have their own meanings of a status.
+    $rejected || ((status == 0)) || status=1
     stop_children
     [[ -z $work ]] || rm -rf -- "$work"
     exit "$status"
 }
-interrupted() {
-    say ""
-    fail "interrupted"
-}
+interrupted() { exit 130; }
 trap clean_up EXIT
 trap interrupted INT TERM HUP
 
@@ -308,15 +320,9 @@ else
     [[ -n $crowd_bin ]] || what+=(--example crowd)
     step "build: ${what[*]} with --profile profiling, in target/profiling-build (minutes the first time)"
     # Line tables alone name inlined functions without their path, and nearly all of them are inlined.
-    (
-        cd "$root"
-        export RUSTFLAGS="${RUSTFLAGS:-} -C force-frame-pointers=yes"
-        export CFLAGS="${CFLAGS:-} -fno-omit-frame-pointer"
-        export CARGO_PROFILE_PROFILING_DEBUG=limited
-        exec cargo build --profile profiling --target-dir "$build" "${what[@]}"
-    ) 3<&- &
-    children+=("$!")
-    wait "$!" || fail "the build failed"
+    run env -C "$root" CARGO_PROFILE_PROFILING_DEBUG=limited \
+        RUSTFLAGS="${RUSTFLAGS:-} -C force-frame-pointers=yes" CFLAGS="${CFLAGS:-} -fno-omit-frame-pointer" \
+        cargo build --profile profiling --target-dir "$build" "${what[@]}" || fail "the build failed"
     if [[ -z $server_bin ]]; then
         server_bin=$build/profiling/tickcast
         version=$(git -C "$root" describe --always --dirty 2>/dev/null || true)
@@ -342,6 +348,8 @@ fi
 
 server_log=$work/server.log
 crowd_log=$work/crowd.log
+# They are read while they may not be there yet.
+touch "$server_log" "$crowd_log"
 
 # Prints the answer to GET /metrics. Without curl, which a fresh machine may not have.
 metrics() {
@@ -358,6 +366,9 @@ metric() { awk -v name="$1" '{ sub(/\r$/, "") } $1 == name || index($1, name "{"
 server_ended() {
     local status=0
     wait "$server" 2>/dev/null || status=$?
+    # The first of the two that stay.
+    unset 'children[0]'
+    children=("${children[@]}")
     sed 's/^/    /' "$server_log" | tail -n 10 >&2
     ((status != 2)) || reject "the server refused its options: ${server_options[*]}"
     fail "the server ended with status $status"
@@ -365,7 +376,7 @@ server_ended() {
 
 step "server: ${server_options[*]}"
 # In the environment and not as an option: an option of the user's goes before it.
-TICKCAST_LISTEN=${TICKCAST_LISTEN:-127.0.0.1:0} "$server_bin" "${server_options[@]}" <&3 3<&- >/dev/null 2>"$server_log" &
+TICKCAST_LISTEN=127.0.0.1:0 "$server_bin" "${server_options[@]}" <&3 3<&- 4>&- >/dev/null 2>"$server_log" &
 server=$!
 children+=("$server")
 exec 3<&-
@@ -373,7 +384,7 @@ exec 3<&-
 address=''
 for ((tries = 0; tries < 200; tries++)); do
     address=$(sed -nE -e 's|^tickcast .* listening on http://([^/]+)/.*|\1|p' \
-        -e 's|.*"listening":"([^"]+)".*|\1|p' "$server_log" | head -n 1)
+        -e 's|.*"listening":"([^"]+)".*|\1|p' "$server_log")
     [[ -z $address ]] || break
     alive "$server" || server_ended
     sleep 0.05
@@ -381,7 +392,7 @@ done
 [[ -n $address ]] || fail "the server did not say where it listens: $(tail -n 1 "$server_log")"
 
 step "crowd: $clients clients of ws://$address/ws/market"
-"$crowd_bin" "$address" market "$clients" >/dev/null 2>"$crowd_log" &
+"$crowd_bin" "$address" market "$clients" 4>&- >/dev/null 2>"$crowd_log" &
 crowd=$!
 children+=("$crowd")
 
@@ -484,7 +495,7 @@ printf '\n%s clients, %s frames/s, %s MB/s, %s frames dropped\n' "$clients" "$ra
 printf '%s cores busy: %s\n' "$cores" "$(grep -m 1 '^kernel' "$work/table")"
 printf '%s samples, %s%% of them with a complete stack\n\n' "$samples" "$complete"
 printf '%7s  %-6s  %s\n' self side function
-grep -v '^kernel' "$work/table" | head -n 15 | awk -F '\t' -v samples="$samples" '{
+grep -v '^kernel' "$work/table" | awk -F '\t' -v samples="$samples" 'NR <= 15 {
     side = sub(/_\[k\]$/, "", $2) ? "kernel" : "user"
     printf "%6.1f%%  %-6s  %s\n", 100 * $1 / samples, side, $2
 }'

@@ -31,7 +31,7 @@ fn a_silent_peer_is_closed_and_counted() {
 
 #[test]
 fn a_peer_that_answers_stays_and_is_asked_again() {
-    let server = server();
+    let server = Server::start(&["--source", "none", "--heartbeat-interval", "300ms", "--heartbeat-timeout", "5s"]);
     let mut client = Client::connect(server.address, "market");
     for _ in 0..6 {
         let (first, payload) = client.read();
@@ -72,7 +72,7 @@ fn a_stalled_peer_is_dropped_without_waiting() {
 /// A server that did not run for a while finds the Pongs that came meanwhile.
 #[test]
 fn a_pause_of_the_server_is_not_blamed_on_clients() {
-    let server = Server::start(&["--source", "none", "--heartbeat-interval", "300ms", "--heartbeat-timeout", "400ms"]);
+    let server = Server::start(&["--source", "none", "--heartbeat-interval", "1s", "--heartbeat-timeout", "1s"]);
     let mut clients: Vec<_> = (0..20).map(|_| Client::connect(server.address, "market")).collect();
     for client in &mut clients {
         assert_eq!(client.read().0, PING);
@@ -81,7 +81,7 @@ fn a_pause_of_the_server_is_not_blamed_on_clients() {
     for client in &mut clients {
         client.send(PONG, b"");
     }
-    std::thread::sleep(Duration::from_millis(600));
+    std::thread::sleep(Duration::from_millis(1_500));
     server.signal("-CONT");
     for client in &mut clients {
         assert_eq!(client.read().0, PING, "pinged again, not closed");

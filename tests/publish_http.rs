@@ -196,7 +196,8 @@ fn a_body_announced_with_expect_is_asked_for() {
 fn publishers_share_a_channel() {
     const PUBLISHERS: usize = 4;
     const EACH: usize = 2_000;
-    let server = Server::start(&["--source", "none"]);
+    // Rings that hold everything: a reader that the machine does not let run loses nothing either.
+    let server = Server::start(&["--source", "none", "--queue-size", "10000"]);
     server.say("x", "\"hello\"");
     let clients: Vec<_> = (0..3).map(|_| Client::connect(server.address, "x")).collect();
     let received: Vec<Vec<String>> = std::thread::scope(|scope| {

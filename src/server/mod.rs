@@ -26,6 +26,7 @@ mod reader;
 mod routes;
 mod session;
 mod stats;
+mod utf8;
 mod writer;
 
 use std::io;

@@ -4,6 +4,7 @@
 use fastwebsockets::{CloseCode, OpCode, unmask};
 
 use super::disconnect::Disconnect;
+use super::utf8::Utf8;
 
 /// Largest payload of a control frame (RFC 6455 section 5.5).
 const MAX_CONTROL: usize = 125;
@@ -243,46 +244,6 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, Disconnect> {
             std::str::from_utf8(reason).map_err(|_| Disconnect::Utf8)?;
             Ok(Some(code))
         }
-    }
-}
-
-/// Checks UTF-8 that comes in pieces; knows at the first byte that cannot be right.
-#[derive(Debug, Default)]
-struct Utf8 {
-    /// A code point under way.
-    partial: [u8; 4],
-    len: usize,
-}
-
-impl Utf8 {
-    fn feed(&mut self, mut bytes: &[u8]) -> bool {
-        while self.len > 0 {
-            let Some((first, rest)) = bytes.split_first() else {
-                return true;
-            };
-            self.partial[self.len] = *first;
-            self.len += 1;
-            bytes = rest;
-            match std::str::from_utf8(&self.partial[..self.len]) {
-                Ok(_) => self.len = 0,
-                Err(error) if error.error_len().is_some() => return false,
-                Err(_) => {}
-            }
-        }
-        match std::str::from_utf8(bytes) {
-            Ok(_) => true,
-            Err(error) if error.error_len().is_some() => false,
-            Err(error) => {
-                let tail = &bytes[error.valid_up_to()..];
-                self.partial[..tail.len()].copy_from_slice(tail);
-                self.len = tail.len();
-                true
-            }
-        }
-    }
-
-    fn is_complete(&self) -> bool {
-        self.len == 0
     }
 }
 

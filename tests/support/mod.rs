@@ -114,14 +114,21 @@ impl Server {
 
     /// One metric's value, all labels added up; 0 if it has no sample.
     pub fn metric(&self, name: &str) -> u64 {
+        self.metrics([name])[0]
+    }
+
+    /// Several metrics' values at one moment.
+    pub fn metrics<const N: usize>(&self, names: [&str; N]) -> [u64; N] {
         let text = self.get("/metrics").text();
-        assert!(text.contains(&format!("# TYPE {} ", name.split('{').next().unwrap_or(name))), "no metric {name}");
-        let samples = text.lines().filter(|line| !line.starts_with('#'));
-        let matching = samples.filter_map(|line| {
-            let rest = line.strip_prefix(name)?;
-            rest.starts_with(['{', ' ']).then(|| rest.rsplit(' ').next()?.parse::<u64>().ok())?
-        });
-        matching.sum()
+        names.map(|name| {
+            assert!(text.contains(&format!("# TYPE {} ", name.split('{').next().unwrap_or(name))), "no metric {name}");
+            let samples = text.lines().filter(|line| !line.starts_with('#'));
+            let matching = samples.filter_map(|line| {
+                let rest = line.strip_prefix(name)?;
+                rest.starts_with(['{', ' ']).then(|| rest.rsplit(' ').next()?.parse::<u64>().ok())?
+            });
+            matching.sum()
+        })
     }
 
     /// Waits until a metric satisfies `condition`.
