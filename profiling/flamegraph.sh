@@ -268,7 +268,8 @@ elif [[ $(perf evlist -i "$work/probe" 2>/dev/null) == cpu-clock* ]]; then
     event=cpu-clock
 fi
 step "perf: $(cut -d' ' -f1-3 <"$work/version"), event $event, $frequency Hz, stacks by $call_graph"
-[[ $event == cycles ]] || warn "no hardware counters (a VM?): the clock is sampled, code that masks interrupts shows where it unmasks them"
+[[ $event == cycles ]] || warn "no hardware counters (a VM?): the clock is sampled," \
+    "code that masks interrupts shows where it unmasks them"
 
 if ((EUID != 0)) && [[ $(setting perf_event_paranoid) != [01-]* ]]; then
     warn "user space only, the kernel's part is missing: sudo sysctl kernel.perf_event_paranoid=1"
@@ -361,7 +362,9 @@ metrics() {
         _ "$host" "${address##*:}" 2>/dev/null || true
 }
 # The sum of a metric over its labels, out of an answer to GET /metrics.
-metric() { awk -v name="$1" '{ sub(/\r$/, "") } $1 == name || index($1, name "{") == 1 { sum += $2 } END { printf "%.0f\n", sum }'; }
+metric() {
+    awk -v name="$1" '$1 == name || index($1, name "{") == 1 { sum += $2 } END { printf "%.0f\n", sum }'
+}
 
 server_ended() {
     local status=0
@@ -435,7 +438,8 @@ sent=$(($(metric tickcast_frames_sent_total <<<"$after") - $(metric tickcast_fra
 bytes=$(($(metric tickcast_bytes_sent_total <<<"$after") - $(metric tickcast_bytes_sent_total <<<"$before")))
 dropped=$(($(metric tickcast_frames_dropped_total <<<"$after") - $(metric tickcast_frames_dropped_total <<<"$before")))
 connected=$(metric tickcast_connections <<<"$after")
-figures=$(awk -v from="$began" -v to="$ended" -v ticks="$ticks" -v hz="$(getconf CLK_TCK)" -v sent="$sent" -v bytes="$bytes" \
+figures=$(awk -v from="$began" -v to="$ended" -v ticks="$ticks" -v hz="$(getconf CLK_TCK)" \
+    -v sent="$sent" -v bytes="$bytes" \
     'BEGIN { s = to - from; printf "%.2f %.0f %.1f\n", ticks / hz / s, sent / s, bytes / s / 1e6 }')
 read -r cores rate megabytes <<<"$figures"
 ((connected >= clients)) || warn "$((clients - connected)) clients left during the recording"
@@ -502,6 +506,8 @@ grep -v '^kernel' "$work/table" | awk -F '\t' -v samples="$samples" 'NR <= 15 {
 printf '\n%s\n%s\n' "$out" "$folded"
 
 if awk -v complete="$complete" 'BEGIN { exit !(complete < 90) }'; then
-    [[ $call_graph != fp ]] || warn "broken stacks: the C library does not keep frame pointers, --call-graph dwarf walks through it"
-    [[ $call_graph == fp ]] || warn "broken stacks: was the server built with --profile profiling?"
+    case $call_graph in
+        fp) warn "broken stacks: the C library keeps no frame pointers, --call-graph dwarf walks through it" ;;
+        *) warn "broken stacks: was the server built with --profile profiling?" ;;
+    esac
 fi
