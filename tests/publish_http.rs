@@ -200,6 +200,7 @@ fn publishers_share_a_channel() {
     let server = Server::start(&["--source", "none", "--queue-size", "10000"]);
     server.say("x", "\"hello\"");
     let clients: Vec<_> = (0..3).map(|_| Client::connect(server.address, "x")).collect();
+    server.wait_for_metric("tickcast_connections", |connections| connections == 3);
     let received: Vec<Vec<String>> = std::thread::scope(|scope| {
         for publisher in 0..PUBLISHERS {
             let server = &server;
