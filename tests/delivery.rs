@@ -147,6 +147,25 @@ fn clients_that_come_during_a_stream_miss_and_repeat_nothing() {
     assert_eq!(server.metric("tickcast_frames_dropped_total"), 0);
 }
 
+/// A client that has been told that it is connected is: what is published next reaches it, all of it.
+#[test]
+fn who_is_connected_misses_nothing() {
+    let server = Server::start(&["--source", "none"]);
+    server.say("x", "0");
+    let mut clients = Vec::new();
+    for n in 1..=100 {
+        clients.push(Client::connect(server.address, "x"));
+        let lines = format!("{}\n{}\n", 2 * n - 1, 2 * n);
+        let answer = server.publish("x", "application/x-ndjson", lines.as_bytes());
+        assert_eq!(answer.json(), serde_json::json!({"published": 2, "subscribers": n}));
+    }
+    for (n, client) in clients.iter_mut().enumerate() {
+        for expected in 2 * n..=200 {
+            assert_eq!(client.text(), expected.to_string());
+        }
+    }
+}
+
 #[test]
 fn everybody_gets_the_bytes_as_they_were_published() {
     let server = Server::start(&["--source", "none"]);

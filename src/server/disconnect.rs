@@ -23,8 +23,6 @@ pub enum Disconnect {
     TooBig,
     /// The server shuts down.
     Shutdown,
-    /// The shard has no slot left.
-    Full,
     /// The socket failed.
     Io(io::ErrorKind),
 }
@@ -40,7 +38,6 @@ impl Disconnect {
             Self::Utf8 => "utf8",
             Self::TooBig => "too_big",
             Self::Shutdown => "shutdown",
-            Self::Full => "full",
             Self::Io(_) => "io",
         }
     }
@@ -55,7 +52,7 @@ impl Disconnect {
             Self::Utf8 => Some((1007, "text is not UTF-8")),
             Self::TooBig => Some((1009, "message too big")),
             Self::Shutdown => Some((1001, "server shutting down")),
-            Self::Gone | Self::Full | Self::Io(_) => None,
+            Self::Gone | Self::Io(_) => None,
         }
     }
 }
@@ -71,7 +68,6 @@ impl fmt::Display for Disconnect {
             Self::Utf8 => f.write_str("text is not UTF-8"),
             Self::TooBig => f.write_str("message too big"),
             Self::Shutdown => f.write_str("server shutting down"),
-            Self::Full => f.write_str("too many connections"),
             Self::Io(kind) => write!(f, "socket failed: {kind}"),
         }
     }

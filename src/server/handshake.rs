@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::Context;
 use super::patience::Patience;
 use super::routes::{self, Reply, error};
+use super::seat::{Seat, Seats};
 use super::session::{Arrival, Connection};
 use super::writer::{Entrance, Phase};
 use crate::fanout::Channel;
@@ -92,11 +93,13 @@ async fn serve<S: Connection>(
     }
     let parts = connection.into_parts();
     let mut io = parts.io.into_inner().into_inner();
-    match upgraded.get().cloned() {
-        Some(channel) => {
+    // The service held the other reference.
+    drop(parts.service);
+    match Arc::into_inner(upgraded).and_then(OnceLock::into_inner) {
+        Some(seat) => {
             // A copy, usually empty: the original would keep hyper's whole buffer.
             let received = Bytes::copy_from_slice(&parts.read_buf);
-            Entrance::admit(&entrances, Arrival { io, received, channel, peer });
+            entrances[seat.index()].admit(Arrival { io, received, seat, peer });
         }
         None => {
             // Whatever fails here, the peer is gone.
@@ -111,14 +114,24 @@ async fn serve<S: Connection>(
 
 /// Answers a request for a channel's stream (RFC 6455 section 4.2). If it is answered with 101, the
 /// connection becomes a session once that answer is sent.
-pub(super) fn upgrade(mut request: Request<Incoming>, channel: Channel, upgraded: &OnceLock<Channel>) -> Reply {
-    match check(&request).and_then(|()| {
+pub(super) fn upgrade(
+    mut request: Request<Incoming>,
+    channel: &Channel,
+    context: &Context,
+    upgraded: &OnceLock<Seat>,
+) -> Reply {
+    let response = check(&request).and_then(|()| {
         fastwebsockets::upgrade::upgrade(&mut request)
             .map_err(|error| (StatusCode::BAD_REQUEST, format!("bad handshake: {error}")))
-    }) {
-        Ok((response, _)) => {
+    });
+    let seated = response.and_then(|(response, _)| match Seats::take(&context.seats, channel) {
+        Some(seat) => Ok((response, seat)),
+        None => Err((StatusCode::SERVICE_UNAVAILABLE, "too many connections".to_owned())),
+    });
+    match seated {
+        Ok((response, seat)) => {
             // One request of a connection is the last: after 101 hyper hands the socket back.
-            let _ = upgraded.set(channel);
+            let _ = upgraded.set(seat);
             let (head, _) = response.into_parts();
             Response::from_parts(head, Full::new(Bytes::new()))
         }

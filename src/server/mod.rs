@@ -4,7 +4,7 @@
 //! Listener ─ accept ─▶ handshake (hyper, one task a connection) ─▶ routes ─▶ an answer
 //!                          │ 101
 //!                          ▼
-//!                      Entrance ─▶ Writer (one task a shard) ─ visits ─▶ Session
+//!            Seat ─▶ Entrance ─▶ Writer (one task a shard) ─ visits ─▶ Session
 //!                                     ▲                          ├─ Reader: what the client says
 //!                     marks from the  │                          ├─ Outbox: one vectored write
 //!                     hub and sockets ┘                          └─ Subscriber: ring, channels
@@ -24,6 +24,7 @@ mod patience;
 mod publish;
 mod reader;
 mod routes;
+mod seat;
 mod session;
 mod stats;
 mod utf8;
@@ -41,6 +42,7 @@ pub use disconnect::Disconnect;
 pub use listener::BindError;
 use listener::Listener;
 pub use reader::{Event, Reader};
+use seat::Seats;
 pub use session::Connection;
 use stats::Rates;
 use writer::{Entrance, Phase, Writer};
@@ -58,6 +60,7 @@ pub struct Server {
     listener: Listener,
     context: Arc<Context>,
     phase: watch::Sender<Phase>,
+    shards: Shards,
 }
 
 /// What every connection sees.
@@ -67,6 +70,7 @@ struct Context {
     hub: Hub,
     rates: Arc<Rates>,
     phase: watch::Receiver<Phase>,
+    seats: Vec<Arc<Seats>>,
 }
 
 impl Context {
@@ -99,8 +103,10 @@ impl Server {
         let listener = Listener::bind(config.listen, config.ws.write_buffer)?;
         hub.channel(MARKET)?;
         let (phase, phase_seen) = watch::channel(Phase::Serving);
-        let context = Context { config, hub, rates: Arc::default(), phase: phase_seen };
-        Ok(Self { listener, context: Arc::new(context), phase })
+        let mut shards = Shards { hub: hub.clone(), shards: Vec::new() };
+        let seats = (0..config.workers).map(|_| Arc::new(Seats::new(hub.clone(), shards.add()))).collect();
+        let context = Context { config, hub, rates: Arc::default(), phase: phase_seen, seats };
+        Ok(Self { listener, context: Arc::new(context), phase, shards })
     }
 
     /// Where it listens.
@@ -120,18 +126,17 @@ impl Server {
     /// # Errors
     /// A writer task has died, which is a defect; everything is ended.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { listener, context, phase } = self;
+        // The shards leave the hub when this is over, however it ends.
+        let Self { listener, context, phase, shards: _shards } = self;
         let mut writers = JoinSet::new();
-        let mut shards = Shards { hub: context.hub.clone(), shards: Vec::new() };
-        let entrances: Arc<[_]> = (0..context.config.workers)
-            .map(|_| {
-                let entrance = Arc::new(Entrance::new(shards.add()));
-                let config = context.config.ws.clone();
-                let writer = Writer::new(context.hub.clone(), Arc::clone(&entrance), config, phase.subscribe());
-                writers.spawn(writer.run());
-                entrance
-            })
-            .collect();
+        let enter = |seats: &Arc<Seats>| {
+            let entrance = Arc::new(Entrance::new(Arc::clone(seats.shard())));
+            let config = context.config.ws.clone();
+            let writer = Writer::new(context.hub.clone(), Arc::clone(&entrance), config, phase.subscribe());
+            writers.spawn(writer.run());
+            entrance
+        };
+        let entrances: Arc<[_]> = context.seats.iter().map(enter).collect();
         let mut sampler = JoinSet::new();
         sampler.spawn(Arc::clone(&context.rates).sample(context.hub.clone()));
         let mut connections = JoinSet::new();
@@ -171,7 +176,8 @@ impl Server {
 #[error("a writer task of the server has died")]
 pub struct RunError;
 
-/// The shards of a running server; they leave the hub with it, however it ends.
+/// The shards of a server; they leave the hub with it.
+#[derive(Debug)]
 struct Shards {
     hub: Hub,
     shards: Vec<Arc<Shard>>,

@@ -12,6 +12,7 @@ use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
 use super::handshake::{self, Served};
+use super::seat::Seat;
 use super::{Context, exposition, page, publish, stats};
 use crate::fanout::{Channel, Kind};
 
@@ -26,11 +27,7 @@ const REFRESH: Duration = Duration::from_millis(250);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Answers one request.
-pub(super) async fn answer(
-    request: Request<Incoming>,
-    context: Arc<Context>,
-    upgraded: Arc<OnceLock<Channel>>,
-) -> Served {
+pub(super) async fn answer(request: Request<Incoming>, context: Arc<Context>, upgraded: Arc<OnceLock<Seat>>) -> Served {
     let path = request.uri().path().to_owned();
     let tail = path.strip_prefix('/').unwrap_or("*");
     let (first, rest) = tail.split_once('/').map_or((tail, None), |(first, rest)| (first, Some(rest)));
@@ -56,7 +53,7 @@ pub(super) async fn answer(
         ("publish", Some(name)) => publish::answer(request, &context, name).await,
         ("ws", Some(name)) => match context.hub.get(name) {
             Some(_) if context.is_draining() => draining(),
-            Some(channel) => handshake::upgrade(request, channel, &upgraded),
+            Some(channel) => handshake::upgrade(request, &channel, &context, &upgraded),
             None => no_channel(name),
         },
         ("snapshot", Some(name)) => match context.hub.get(name) {

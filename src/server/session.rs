@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::disconnect::Disconnect;
 use super::outbox::{Batch, Outbox};
 use super::reader::{Event, Reader};
-use crate::fanout::{Channel, Subscriber};
+use super::seat::Seat;
 
 /// Reads of one client before others get their turn.
 const MAX_READS: usize = 4;
@@ -29,7 +29,7 @@ pub(super) struct Arrival<S> {
     pub(super) io: S,
     /// What the client sent right behind its request.
     pub(super) received: Bytes,
-    pub(super) channel: Channel,
+    pub(super) seat: Seat,
     pub(super) peer: SocketAddr,
 }
 
@@ -39,8 +39,7 @@ pub(super) struct Session<S> {
     io: S,
     peer: SocketAddr,
     since: Instant,
-    /// Until the session closes.
-    subscriber: Option<Subscriber>,
+    seat: Seat,
     waker: Waker,
     outbox: Outbox,
     reader: Reader,
@@ -72,13 +71,13 @@ pub(super) enum Visit {
 }
 
 impl<S: Connection> Session<S> {
-    pub(super) fn new(io: S, peer: SocketAddr, subscriber: Subscriber, max_message: usize) -> Self {
+    pub(super) fn new(io: S, peer: SocketAddr, seat: Seat, max_message: usize) -> Self {
         Self {
             io,
             peer,
             since: Instant::now(),
-            waker: subscriber.waker(),
-            subscriber: Some(subscriber),
+            waker: seat.subscriber().map_or_else(|| Waker::noop().clone(), |subscriber| subscriber.waker()),
+            seat,
             outbox: Outbox::default(),
             reader: Reader::new(max_message),
             pinged: 0,
@@ -88,13 +87,6 @@ impl<S: Connection> Session<S> {
             shut_down: false,
             at_eof: false,
             dropped: 0,
-        }
-    }
-
-    /// Joins `channel`; its last message waits in the ring when this returns.
-    pub(super) fn join(&mut self, channel: &Channel) {
-        if let Some(subscriber) = &mut self.subscriber {
-            subscriber.join(channel);
         }
     }
 
@@ -158,7 +150,7 @@ impl<S: Connection> Session<S> {
     fn read_and_send(&mut self, cx: &mut Context<'_>, scratch: &mut [u8], batch: &mut Batch<'_>) -> Visit {
         self.read(cx, scratch);
         let congested = self.outbox.is_congested();
-        let flushed = self.outbox.poll_flush(cx, Pin::new(&mut self.io), self.subscriber.as_ref(), batch);
+        let flushed = self.outbox.poll_flush(cx, Pin::new(&mut self.io), self.seat.subscriber(), batch);
         if let Poll::Ready(Err(error)) = flushed {
             self.end.get_or_insert(Disconnect::Io(error.kind()));
             return Visit::Over;
@@ -224,11 +216,8 @@ impl<S: Connection> Session<S> {
         }
     }
 
-    /// Leaves the channels; what is in the ring is discarded.
     fn leave(&mut self) {
-        if let Some(subscriber) = self.subscriber.take() {
-            self.dropped = subscriber.dropped();
-        }
+        self.dropped = self.seat.leave_channels().unwrap_or(self.dropped);
     }
 
     /// Ends the session for good: counts what it leaves behind, logs, and drops the socket.

@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossbeam_queue::SegQueue;
-use slab::Slab;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -18,7 +17,6 @@ use super::outbox::Batch;
 use super::session::{Arrival, Connection, Session, Visit};
 use crate::config::WsConfig;
 use crate::fanout::{Frame, Hub, Shard};
-use crate::metrics::Gauge;
 
 /// Visits before the thread is offered to others: at some microseconds each, well under a
 /// millisecond.
@@ -41,22 +39,16 @@ pub(super) enum Phase {
 pub(super) struct Entrance<S> {
     shard: Arc<Shard>,
     arrivals: SegQueue<Arrival<S>>,
-    /// Connections handed over and not yet gone, for spreading them evenly.
-    load: Gauge,
 }
 
 impl<S> Entrance<S> {
     pub(super) fn new(shard: Arc<Shard>) -> Self {
-        Self { shard, arrivals: SegQueue::new(), load: Gauge::default() }
+        Self { shard, arrivals: SegQueue::new() }
     }
 
-    /// Hands `arrival` to the least loaded of `entrances`.
-    pub(super) fn admit(entrances: &[Arc<Self>], arrival: Arrival<S>) {
-        if let Some(entrance) = entrances.iter().min_by_key(|entrance| entrance.load.get()) {
-            entrance.load.up();
-            entrance.arrivals.push(arrival);
-            entrance.shard.wake();
-        }
+    pub(super) fn admit(&self, arrival: Arrival<S>) {
+        self.arrivals.push(arrival);
+        self.shard.wake();
     }
 }
 
@@ -70,7 +62,9 @@ pub(super) struct Writer<S> {
     draining: Option<Instant>,
     /// Nobody comes any more.
     closing: bool,
-    sessions: Slab<(u64, Session<S>)>,
+    /// By slot, each with a number no other session ever has.
+    sessions: Vec<Option<(u64, Session<S>)>>,
+    open: usize,
     next_number: u64,
     heartbeat: Heartbeat,
     scratch: Box<[u8]>,
@@ -87,7 +81,8 @@ impl<S: Connection> Writer<S> {
             phase,
             draining: None,
             closing: false,
-            sessions: Slab::new(),
+            sessions: Vec::new(),
+            open: 0,
             next_number: 0,
             scratch: vec![0; READ_BUFFER].into(),
             frames: VecDeque::new(),
@@ -144,7 +139,7 @@ impl<S: Connection> Writer<S> {
     }
 
     fn is_finished(&self) -> bool {
-        self.closing && self.sessions.is_empty() && self.entrance.arrivals.is_empty()
+        self.closing && self.open == 0 && self.entrance.arrivals.is_empty()
     }
 
     /// Takes in who arrived; returns how many.
@@ -160,29 +155,28 @@ impl<S: Connection> Writer<S> {
     }
 
     fn register(&mut self, arrival: Arrival<S>) {
-        let Arrival { io, received, channel, peer } = arrival;
+        let Arrival { io, received, seat, peer } = arrival;
         self.hub.metrics().connections_total.add(1);
-        let entry = self.sessions.vacant_entry();
-        let slot = entry.key();
-        if slot >= self.entrance.shard.slots() {
-            tracing::warn!(%peer, "client refused: the shard is full");
-            self.hub.metrics().disconnects.add(Disconnect::Full.reason());
-            self.entrance.load.down();
-            return;
-        }
-        let subscriber = self.hub.subscriber(&self.entrance.shard, slot);
-        let session = Session::new(io, peer, subscriber, self.config.max_message_size);
-        let number = self.next_number;
+        let (slot, number) = (seat.slot(), self.next_number);
         self.next_number += 1;
-        let (_, session) = entry.insert((number, session));
+        let mut session = Session::new(io, peer, seat, self.config.max_message_size);
         if self.draining.is_some() {
-            session.close(Disconnect::Shutdown);
+            session.drain(Disconnect::Shutdown);
         } else {
-            session.join(&channel);
             self.heartbeat.expect_ping(Instant::now(), SessionId { slot, number });
         }
         session.receive(&mut Vec::from(received));
+        if self.sessions.len() <= slot {
+            self.sessions.resize_with(slot + 1, || None);
+        }
+        self.sessions[slot] = Some((number, session));
+        self.open += 1;
+        // Marks from before it was here found nobody.
         self.visit(slot);
+    }
+
+    fn session(&mut self, slot: usize) -> Option<&mut (u64, Session<S>)> {
+        self.sessions.get_mut(slot)?.as_mut()
     }
 
     /// Meets a bounded number of deadlines that have come; returns how many.
@@ -202,7 +196,7 @@ impl<S: Connection> Writer<S> {
     }
 
     fn meet(&mut self, now: Instant, id: SessionId, due: Due) {
-        let Some((_, session)) = self.sessions.get_mut(id.slot).filter(|(number, _)| *number == id.number) else {
+        let Some((_, session)) = self.session(id.slot).filter(|(number, _)| *number == id.number) else {
             return;
         };
         match due {
@@ -225,7 +219,7 @@ impl<S: Connection> Writer<S> {
     }
 
     fn visit(&mut self, slot: usize) {
-        let Some((number, session)) = self.sessions.get_mut(slot) else {
+        let Some((number, session)) = self.sessions.get_mut(slot).and_then(Option::as_mut) else {
             return;
         };
         let counters = self.entrance.shard.counters();
@@ -238,10 +232,10 @@ impl<S: Connection> Writer<S> {
     }
 
     fn finish(&mut self, slot: usize) {
-        if let Some((_, session)) = self.sessions.try_remove(slot) {
+        if let Some((_, session)) = self.sessions.get_mut(slot).and_then(Option::take) {
+            self.open -= 1;
             let end = session.finish();
             self.hub.metrics().disconnects.add(end.reason());
-            self.entrance.load.down();
         }
     }
 
@@ -251,7 +245,7 @@ impl<S: Connection> Writer<S> {
         self.closing = matches!(phase, Phase::Closing(_));
         if let (None, Phase::Draining(until) | Phase::Closing(until)) = (self.draining, phase) {
             self.draining = Some(until);
-            for (_, (_, session)) in &mut self.sessions {
+            for (_, session) in self.sessions.iter_mut().flatten() {
                 session.drain(Disconnect::Shutdown);
                 session.mark();
             }
@@ -260,14 +254,14 @@ impl<S: Connection> Writer<S> {
 
     /// The time to drain is over: a Close to whoever still takes one, and the end.
     fn end_all(&mut self) -> usize {
-        let slots: Vec<_> = self.sessions.iter().map(|(slot, _)| slot).collect();
-        for slot in &slots {
-            if let Some((_, session)) = self.sessions.get_mut(*slot) {
+        let open = self.open;
+        for slot in 0..self.sessions.len() {
+            if let Some((_, session)) = self.session(slot) {
                 session.close(Disconnect::Shutdown);
+                self.visit(slot);
+                self.finish(slot);
             }
-            self.visit(*slot);
-            self.finish(*slot);
         }
-        slots.len()
+        open
     }
 }
