@@ -40,7 +40,8 @@ fn violations_are_answered_with_their_code() {
     ] {
         assert_eq!(told(&server, &bytes), code, "{what}");
     }
-    server.wait_for_metric("tickcast_connections", |connections| connections == 0);
+    server.wait_for_metric("tickcast_disconnects_total", |count| count == 14);
+    assert_eq!(server.metric("tickcast_connections"), 0);
     let reason = |reason| server.metric(&format!("tickcast_disconnects_total{{reason=\"{reason}\"}}"));
     assert_eq!(["protocol", "utf8", "too_big"].map(reason), [9, 2, 3]);
 }

@@ -221,7 +221,7 @@ impl<S: Connection> Session<S> {
     }
 
     /// Ends the session for good: counts what it leaves behind, logs, and drops the socket.
-    pub(super) fn finish(mut self) -> Disconnect {
+    pub(super) fn finish(mut self) {
         self.outbox.discard();
         self.leave();
         let end = self.end.unwrap_or(Disconnect::Gone);
@@ -232,6 +232,5 @@ impl<S: Connection> Session<S> {
             dropped = self.dropped,
             "client disconnected: {end}"
         );
-        end
     }
 }

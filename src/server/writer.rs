@@ -234,8 +234,9 @@ impl<S: Connection> Writer<S> {
     fn finish(&mut self, slot: usize) {
         if let Some((_, session)) = self.sessions.get_mut(slot).and_then(Option::take) {
             self.open -= 1;
-            let end = session.finish();
-            self.hub.metrics().disconnects.add(end.reason());
+            // Counted before the peer can see the end.
+            self.hub.metrics().disconnects.add(session.end().unwrap_or(Disconnect::Gone).reason());
+            session.finish();
         }
     }
 
