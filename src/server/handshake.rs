@@ -44,9 +44,11 @@ pub(super) async fn begin(
 ) {
     let start = Instant::now();
     let patience = context.config.handshake_timeout;
+    let mut first = [0];
     tokio::select! {
         biased;
-        _ = tokio::time::timeout(patience, stream.readable()) => {}
+        // Not `readable`: that may be said of a socket with nothing to read.
+        _ = tokio::time::timeout(patience, stream.peek(&mut first)) => {}
         _ = phase.changed() => return,
     }
     // Time that is up is up for hyper as well, which says so in its own way.
