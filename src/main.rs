@@ -34,6 +34,10 @@ fn main() -> ExitCode {
         };
     }
     start_log(&config);
+    // A descriptor a client: the usual soft limit of 1,024 is for programs that use `select`.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!("cannot raise the limit on open files: {error}");
+    }
     let feed = match Feed::open(&config) {
         Ok(feed) => feed,
         Err(error) => return fail(BAD_CONFIGURATION, &error.into()),
@@ -79,7 +83,7 @@ fn options() -> Vec<Arg> {
 fn configure(arguments: &ArgMatches) -> anyhow::Result<Config> {
     let argument = |flag| arguments.get_one::<String>(flag).cloned();
     let variable = |name: &str| match std::env::var(name) {
-        Ok(value) => Ok(Some(value)),
+        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
         Err(std::env::VarError::NotPresent) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("environment variable {name}")),
     };
@@ -96,6 +100,8 @@ fn configure(arguments: &ArgMatches) -> anyhow::Result<Config> {
 
 fn start_log(config: &Config) {
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(config.log);
+    // Nobody reads the log any more: no reason to stop serving.
+    let log = log.log_internal_errors(false);
     match config.log_format {
         LogFormat::Text => {
             let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());

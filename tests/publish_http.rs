@@ -118,6 +118,9 @@ fn lines_before_a_bad_one_have_gone_out() {
         assert!(answer.error().starts_with(&format!("line {line}: ")) && answer.error().contains(word), "{said}");
         assert_eq!((client.text(), client.text()), ("1".into(), "2".into()));
     }
+    // A stream whose first line is bad makes no channel.
+    assert_eq!(server.publish("new", NDJSON, b"{\n").status, 400);
+    assert_eq!(server.get("/snapshot/new").status, 404);
     // A line under the limit, whatever the body's length.
     let many = format!("\"{}\"\n", "x".repeat(900)).repeat(100);
     assert_eq!(server.publish("x", NDJSON, many.as_bytes()).json()["published"], 100);

@@ -131,3 +131,44 @@ fn while_it_drains_it_is_not_ready_and_publishes_nothing() {
     drop(stalled);
     assert_eq!(server.wait().0.code(), Some(0));
 }
+
+/// A request that does not end is cut off with the rest, whatever else the only worker has to do.
+#[test]
+fn a_request_that_does_not_end_is_cut_off() {
+    let head = "POST /publish/x HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{";
+    for workers in ["1", "2"] {
+        let arguments = ["--source", "none", "--drain-timeout", "300ms", "--workers", workers];
+        let mut server = Server::start(&arguments);
+        let mut requests: Vec<_> = (0..3).map(|_| http::connect(server.address)).collect();
+        for request in &mut requests {
+            request.write_all(head.as_bytes()).expect("sent");
+        }
+        let mut client = Client::connect(server.address, "market");
+        server.signal("-TERM");
+        assert_eq!(client.read_to_close().0, 1001);
+        let (status, took) = server.wait();
+        assert_eq!(status.code(), Some(0), "{workers} workers");
+        assert!(took < Duration::from_millis(1_300), "it took {took:?}");
+    }
+}
+
+/// Nobody reads the log: the server goes on.
+#[test]
+fn a_closed_log_ends_nothing() {
+    let mut command = support::command(&["--listen", "127.0.0.1:0", "--source", "stdin", "--log", "debug"]);
+    let mut child = command.spawn().expect("the binary starts");
+    let mut line = String::new();
+    let mut log = std::io::BufReader::new(child.stderr.take().expect("piped"));
+    std::io::BufRead::read_line(&mut log, &mut line).expect("a line");
+    let address = line.trim().rsplit("http://").next().expect("an address").trim_end_matches('/').parse().expect("one");
+    drop(log);
+    writeln!(child.stdin.take().expect("piped"), "garbage").expect("written");
+    for _ in 0..3 {
+        let mut client = Client::connect(address, "market");
+        client.send(CLOSE, &close(1000));
+        assert_eq!(client.read().0, CLOSE);
+    }
+    assert!(child.try_wait().expect("a child").is_none(), "the server ended");
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+}

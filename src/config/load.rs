@@ -160,7 +160,7 @@ fn suggest(name: &str) -> String {
     let last = name.rsplit('.').next().unwrap_or(name);
     let alike = KEYS.iter().find(|key| {
         let known = key.file.rsplit('.').next().unwrap_or(key.file);
-        known == last || key.flag == last.replace('_', "-") || distance(known, last) <= 2
+        known == last || key.flag == last.replace('_', "-") || distance(known, last) <= last.len().min(known.len()) / 3
     });
     match alike {
         Some(key) => format!("did you mean `{}`?", key.file),

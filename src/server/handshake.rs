@@ -25,6 +25,7 @@ use super::seat::{Seat, Seats};
 use super::session::{Arrival, Connection};
 use super::writer::{Entrance, Phase};
 use crate::fanout::Channel;
+use crate::metrics::Counter;
 
 /// Largest request head, and piece of a body read at a time.
 const HTTP_BUFFER: usize = 64 << 10;
@@ -42,54 +43,65 @@ pub(super) async fn begin(
     entrances: Arc<[Arc<Entrance<TcpStream>>]>,
     mut phase: watch::Receiver<Phase>,
 ) {
-    let start = Instant::now();
-    let patience = context.config.handshake_timeout;
+    let deadline = Instant::now() + context.config.handshake_timeout;
     let mut first = [0];
     tokio::select! {
         biased;
         // Not `readable`: that may be said of a socket with nothing to read.
-        _ = tokio::time::timeout(patience, stream.peek(&mut first)) => {}
+        _ = stream.peek(&mut first) => {}
+        () = tokio::time::sleep_until(deadline) => return,
         _ = phase.changed() => return,
     }
-    // Time that is up is up for hyper as well, which says so in its own way.
-    let patience = patience.saturating_sub(start.elapsed()).max(Duration::from_millis(1));
-    Box::pin(serve(stream, peer, patience, context, entrances, phase)).await;
+    Box::pin(serve(stream, peer, deadline, context, entrances, phase)).await;
 }
 
-/// Serves one connection until it ends or becomes a session of one of `entrances`; `patience` is for
-/// the first request's head.
+/// Serves one connection until it ends or becomes a session of one of `entrances`; the first request's
+/// head must be there by `deadline`.
 ///
 /// Everything here is gone once a session begins: hyper's buffers, the timer and this task.
 async fn serve<S: Connection>(
     io: S,
     peer: SocketAddr,
-    patience: Duration,
+    deadline: Instant,
     context: Arc<Context>,
     entrances: Arc<[Arc<Entrance<S>>]>,
     mut phase: watch::Receiver<Phase>,
 ) {
     let upgraded = Arc::new(OnceLock::new());
+    let requests = Arc::new(Counter::default());
     let service = {
-        let (context, upgraded) = (Arc::clone(&context), Arc::clone(&upgraded));
-        service_fn(move |request| Box::pin(routes::answer(request, Arc::clone(&context), Arc::clone(&upgraded))))
+        let (context, upgraded, requests) = (Arc::clone(&context), Arc::clone(&upgraded), Arc::clone(&requests));
+        service_fn(move |request| {
+            requests.add(1);
+            Box::pin(routes::answer(request, Arc::clone(&context), Arc::clone(&upgraded)))
+        })
     };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(patience)
+        .header_read_timeout(context.config.handshake_timeout)
         .max_buf_size(HTTP_BUFFER)
         // Who has said everything may stop sending and still gets the answer.
         .half_close(true)
         .serve_connection(TokioIo::new(Patience::new(io, context.config.handshake_timeout)), service);
-    let mut drains = false;
+    let (mut drains, mut judged) = (false, false);
+    let overdue = tokio::time::sleep_until(deadline);
+    tokio::pin!(overdue);
     let ended = loop {
         tokio::select! {
             ended = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
+            () = &mut overdue, if !judged => {
+                judged = true;
+                if requests.get() == 0 {
+                    break Ok(());
+                }
+            }
             _ = phase.changed(), if !drains => {
                 drains = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
             }
         }
     };
+    let sound = ended.is_ok();
     if let Err(error) = ended {
         tracing::debug!(%peer, "connection ended: {error}");
     }
@@ -97,7 +109,9 @@ async fn serve<S: Connection>(
     let mut io = parts.io.into_inner().into_inner();
     // The service held the other reference.
     drop(parts.service);
-    match Arc::into_inner(upgraded).and_then(OnceLock::into_inner) {
+    let seat = Arc::into_inner(upgraded).and_then(OnceLock::into_inner);
+    // If it failed, the answer to the handshake may have gone out in part.
+    match seat.filter(|_| sound) {
         Some(seat) => {
             // A copy, usually empty: the original would keep hyper's whole buffer.
             let received = Bytes::copy_from_slice(&parts.read_buf);

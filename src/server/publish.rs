@@ -87,9 +87,8 @@ async fn publish(
     refuse_if_draining(context)?;
     let limit = context.config.publish.max_body_size;
     if let Format::Lines = format {
-        let channel = channel(context, name)?;
-        progress.subscribers = channel.subscribers();
-        return lines(request.into_body(), context, &channel, limit, progress).await;
+        progress.subscribers = context.hub.get(name).map_or(0, |channel| channel.subscribers());
+        return lines(request.into_body(), context, name, limit, progress).await;
     }
     let body = whole(request.into_body(), limit, context.config.handshake_timeout).await?;
     let message = check(format, body)?;
@@ -215,14 +214,15 @@ async fn send(channel: &Channel, message: Message, progress: &mut Progress) {
 async fn lines(
     mut body: Incoming,
     context: &Context,
-    channel: &Channel,
+    name: &str,
     limit: usize,
     progress: &mut Progress,
 ) -> Result<(), Refusal> {
     // Streams that run together may each have begun a burst when they come to wait: two of these
     // still leave half of the ring.
     let burst = (context.config.ws.queue_size as u64 / 4).max(1);
-    let mut seen = channel.accepted();
+    // There from the first line that is a message.
+    let mut existing: Option<(Channel, u64)> = None;
     let mut number = 0;
     let mut carry = BytesMut::new();
     loop {
@@ -244,18 +244,26 @@ async fn lines(
             from = 0;
             number += 1;
             refuse_if_draining(context).map_err(|refusal| refusal.at_line(number))?;
-            let line = line.slice_ref(line.trim_ascii());
+            let line = without_end(&line);
             if line.len() > limit {
                 return Err(too_large(limit).at_line(number));
             }
-            if line.is_empty() {
+            if line.trim_ascii().is_empty() {
                 continue;
             }
             let message = check(Format::Lines, line).map_err(|refusal| refusal.at_line(number))?;
+            let (channel, seen) = match &mut existing {
+                Some(existing) => existing,
+                None => {
+                    let channel = channel(context, name)?;
+                    let accepted = channel.accepted();
+                    existing.insert((channel, accepted))
+                }
+            };
             send(channel, message, progress).await;
-            if channel.accepted() - seen >= burst {
+            if channel.accepted() - *seen >= burst {
                 let _ = tokio::time::timeout(MAX_PACE, context.hub.visited(channel)).await;
-                seen = channel.accepted();
+                *seen = channel.accepted();
             }
         }
         // The end of the line may still be a carriage return.
@@ -266,4 +274,10 @@ async fn lines(
             return Ok(());
         }
     }
+}
+
+/// A line without its end, `\n` or `\r\n`; nothing else is taken from it.
+fn without_end(line: &Bytes) -> Bytes {
+    let text = line.strip_suffix(b"\n").unwrap_or(line);
+    line.slice_ref(text.strip_suffix(b"\r").unwrap_or(text))
 }

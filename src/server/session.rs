@@ -53,6 +53,8 @@ pub(super) struct Session<S> {
     shut_down: bool,
     /// The peer has, or the socket failed.
     at_eof: bool,
+    /// The peer has sent its Close.
+    peer_closed: bool,
     /// For the log: what the subscriber had lost when it left.
     dropped: u64,
 }
@@ -86,6 +88,7 @@ impl<S: Connection> Session<S> {
             lingers: false,
             shut_down: false,
             at_eof: false,
+            peer_closed: false,
             dropped: 0,
         }
     }
@@ -167,6 +170,8 @@ impl<S: Connection> Session<S> {
         }
         match self.end {
             _ if self.at_eof => Visit::Over,
+            // Both have said Close: the server ends the connection (RFC 6455 section 7.1.1).
+            _ if self.peer_closed && self.shut_down => Visit::Over,
             None => Visit::Open,
             Some(_) if std::mem::replace(&mut self.lingers, true) => Visit::Closing,
             Some(_) => Visit::Closed,
@@ -200,7 +205,7 @@ impl<S: Connection> Session<S> {
 
     /// Takes in bytes of the client; after the end they mean nothing.
     pub(super) fn receive(&mut self, bytes: &mut [u8]) {
-        if self.end.is_some() {
+        if matches!(self.end, Some(end) if end != Disconnect::Shutdown) {
             return;
         }
         let Self { reader, outbox, answered, pinged, .. } = self;
@@ -211,6 +216,7 @@ impl<S: Connection> Session<S> {
             Event::Pong => *answered = *pinged,
             Event::Close(code) => closed = Some(Disconnect::Closed(code)),
         });
+        self.peer_closed |= closed.is_some();
         if let Some(end) = read.err().or(closed) {
             self.close(end);
         }

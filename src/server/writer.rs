@@ -60,6 +60,8 @@ pub(super) struct Writer<S> {
     config: WsConfig,
     phase: watch::Receiver<Phase>,
     draining: Option<Instant>,
+    /// The time to drain is over, and everybody was told.
+    ended: bool,
     /// Nobody comes any more.
     closing: bool,
     /// By slot, each with a number no other session ever has.
@@ -80,6 +82,7 @@ impl<S: Connection> Writer<S> {
             config,
             phase,
             draining: None,
+            ended: false,
             closing: false,
             sessions: Vec::new(),
             open: 0,
@@ -128,14 +131,16 @@ impl<S: Connection> Writer<S> {
             }
             tokio::select! {
                 () = shard.wait() => {}
-                () = &mut timer, if next.is_some() => {}
+                // A deadline that has passed must not keep the thread.
+                () = &mut timer, if next.is_some() => tokio::task::yield_now().await,
                 Ok(()) = self.phase.changed() => self.phase.mark_changed(),
             }
         }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        self.heartbeat.next().into_iter().chain(self.draining).min()
+        let drained = self.draining.filter(|_| !self.ended);
+        self.heartbeat.next().into_iter().chain(drained).min()
     }
 
     fn is_finished(&self) -> bool {
@@ -173,6 +178,9 @@ impl<S: Connection> Writer<S> {
         self.open += 1;
         // Marks from before it was here found nobody.
         self.visit(slot);
+        if self.ended {
+            self.finish(slot);
+        }
     }
 
     fn session(&mut self, slot: usize) -> Option<&mut (u64, Session<S>)> {
@@ -182,7 +190,7 @@ impl<S: Connection> Writer<S> {
     /// Meets a bounded number of deadlines that have come; returns how many.
     fn meet_deadlines(&mut self) -> usize {
         let now = Instant::now();
-        if self.draining.is_some_and(|until| until <= now) {
+        if !self.ended && self.draining.is_some_and(|until| until <= now) {
             return self.end_all();
         }
         let mut met = 0;
@@ -255,6 +263,7 @@ impl<S: Connection> Writer<S> {
 
     /// The time to drain is over: a Close to whoever still takes one, and the end.
     fn end_all(&mut self) -> usize {
+        self.ended = true;
         let open = self.open;
         for slot in 0..self.sessions.len() {
             if let Some((_, session)) = self.session(slot) {
