@@ -25,7 +25,7 @@ fn a_silent_peer_is_closed_and_counted() {
     assert_eq!(client.read(), (CLOSE, [&close(1008)[..], b"heartbeat timeout"].concat()));
     assert!(start.elapsed() >= INTERVAL + TIMEOUT, "closed after {:?}", start.elapsed());
     assert_eq!(client.try_read(), None, "the server waits for nothing more");
-    assert_eq!(server.metric("tickcast_disconnects_total{reason=\"heartbeat\"}"), 1);
+    server.wait_for_metric("tickcast_disconnects_total{reason=\"heartbeat\"}", |count| count == 1);
     assert_eq!(server.metric("tickcast_connections"), 0);
 }
 
