@@ -132,20 +132,20 @@ fn while_it_drains_it_is_not_ready_and_publishes_nothing() {
     assert_eq!(server.wait().0.code(), Some(0));
 }
 
-/// A request that does not end is cut off with the rest, whatever else the only worker has to do.
+/// A request that does not end is cut off with the rest, with clients to be told to go and without.
 #[test]
 fn a_request_that_does_not_end_is_cut_off() {
     let head = "POST /publish/x HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{";
-    for workers in ["1", "2"] {
+    for (workers, clients) in [("1", 0), ("1", 1), ("2", 0), ("2", 1)] {
         let arguments = ["--source", "none", "--drain-timeout", "300ms", "--workers", workers];
         let mut server = Server::start(&arguments);
-        let mut requests: Vec<_> = (0..3).map(|_| http::connect(server.address)).collect();
-        for request in &mut requests {
-            request.write_all(head.as_bytes()).expect("sent");
-        }
-        let mut client = Client::connect(server.address, "market");
+        let mut request = http::connect(server.address);
+        request.write_all(head.as_bytes()).expect("sent");
+        let mut clients: Vec<_> = (0..clients).map(|_| Client::connect(server.address, "market")).collect();
+        // Connections are accepted in order: when this is answered, the request is being served.
+        assert_eq!(server.get("/healthz").status, 200);
         server.signal("-TERM");
-        assert_eq!(client.read_to_close().0, 1001);
+        clients.iter_mut().for_each(|client| assert_eq!(client.read_to_close().0, 1001));
         let (status, took) = server.wait();
         assert_eq!(status.code(), Some(0), "{workers} workers");
         assert!(took < Duration::from_millis(1_300), "it took {took:?}");
