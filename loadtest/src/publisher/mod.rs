@@ -1,0 +1,325 @@
+//! The harness's own publisher: messages on a fixed schedule, whatever the server does.
+//!
+//! A message carries the time at which it *should* have been sent. If the server keeps the publisher
+//! waiting, the messages that were due meanwhile go out late and say so: their delivery latency counts from when they were
+//! due (Gil Tene's "coordinated omission" is leaving that out). When they were really sent stands
+//! in a field beside it.
+//!
+//! One connection, so that the order is kept; a sending and a reading thread, so that a bounded number of
+//! requests can be unanswered (HTTP/1.1 pipelining, RFC 9112 section 9.3.2).
+
+mod answer;
+
+use std::io::{BufReader, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::report::model;
+use crate::stats::{Latencies, Reasons};
+use crate::wire::template::Template;
+use crate::wire::url::Url;
+use crate::worker::wall;
+
+/// How long a connection to the server may take, and an answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to wait before the next attempt to connect.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// The longest sleep, so that a stop is noticed.
+const NAP: Duration = Duration::from_millis(50);
+
+/// What is published, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) url: Url,
+    pub(crate) address: SocketAddr,
+    pub(crate) headers: Vec<String>,
+    pub(crate) binary: bool,
+    /// Requests that may be unanswered.
+    pub(crate) pipeline: usize,
+    pub(crate) template: Arc<Template>,
+}
+
+/// A rate for a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Job {
+    /// When its first message is due, nanoseconds since the epoch.
+    pub(crate) start: u64,
+    /// Messages a second.
+    pub(crate) rate: f64,
+    pub(crate) messages: u64,
+}
+
+impl Job {
+    /// When a message is due, counted from 0; nanoseconds since the epoch.
+    pub(crate) fn due(&self, message: u64) -> u64 {
+        self.start + (message as f64 * 1e9 / self.rate) as u64
+    }
+}
+
+/// What was published since it was last asked.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) published: u64,
+    pub(crate) errors: Reasons,
+    pub(crate) answer: Latencies,
+    pub(crate) late: Latencies,
+    pub(crate) wakeup: Latencies,
+}
+
+/// What the two threads share with the coordinator. The lock is held for a few additions.
+#[derive(Debug, Default)]
+struct Shared {
+    counts: Mutex<Counts>,
+    /// Only messages due at this time or later are counted.
+    floor: AtomicU64,
+    /// Messages that have neither been answered nor failed.
+    open: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl Shared {
+    fn count(&self, due: u64, add: impl FnOnce(&mut Counts)) {
+        if due >= self.floor.load(Ordering::Relaxed) {
+            add(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    fn failed(&self, due: u64, reason: &str) {
+        self.count(due, |counts| counts.errors.add(reason, 1));
+        self.open.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// A running publisher. It ends when this is dropped, after what it is doing.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    shared: Arc<Shared>,
+    jobs: Sender<Job>,
+}
+
+impl Publisher {
+    /// Starts it; it waits for a job.
+    pub(crate) fn start(setup: Setup) -> Self {
+        let shared = Arc::new(Shared::default());
+        let (jobs, todo) = channel();
+        let mut sender = Sending { setup, shared: Arc::clone(&shared), link: None, number: 0, request: Vec::new() };
+        // Not joined: it may hang in a write to a server that has stopped.
+        std::thread::spawn(move || sender.run(&todo));
+        Self { shared, jobs }
+    }
+
+    /// Adds a job, to begin when the one before is done.
+    pub(crate) fn add(&self, job: Job) {
+        self.shared.open.fetch_add(job.messages, Ordering::Release);
+        // It only ends when this is dropped.
+        let _ = self.jobs.send(job);
+    }
+
+    /// Counts only what is due from `floor` on; forgets what was counted.
+    pub(crate) fn count_from(&self, floor: u64) {
+        self.shared.floor.store(floor, Ordering::Relaxed);
+        drop(self.take());
+    }
+
+    /// What was counted since the last call.
+    pub(crate) fn take(&self) -> Counts {
+        std::mem::take(&mut *self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether everything was sent and answered.
+    pub(crate) fn idle(&self) -> bool {
+        self.shared.open.load(Ordering::Acquire) == 0
+    }
+
+    /// Leaves the rest of its jobs undone.
+    pub(crate) fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Counts {
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.published += other.published;
+        self.errors.merge(&other.errors);
+        self.answer.merge(&other.answer);
+        self.late.merge(&other.late);
+        self.wakeup.merge(&other.wakeup);
+    }
+
+    /// For the report of a run in which `scheduled` messages were due at `rate`.
+    pub(crate) fn report(&self, scheduled: u64, rate: f64) -> model::Publisher {
+        model::Publisher {
+            scheduled,
+            published: self.published,
+            publish_errors: self.errors.total(),
+            error_reasons: self.errors.sorted(),
+            rate,
+            answer_us: self.answer.quantiles(),
+            late_us: self.late.quantiles(),
+            wakeup_us: self.wakeup.quantiles(),
+        }
+    }
+}
+
+/// A request that was sent: when it was due, and when it went.
+type Sent = (u64, u64);
+
+/// A connection, seen from the sending thread.
+struct Link {
+    stream: TcpStream,
+    /// Has room for as many requests as may be unanswered.
+    slots: SyncSender<()>,
+    /// Tells the reading thread what to wait for.
+    sent: Sender<Sent>,
+}
+
+/// The sending thread.
+struct Sending {
+    setup: Setup,
+    shared: Arc<Shared>,
+    link: Option<Link>,
+    number: u64,
+    request: Vec<u8>,
+}
+
+impl Sending {
+    fn run(&mut self, jobs: &Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            for message in 0..job.messages {
+                let due = job.due(message);
+                let napped = self.sleep_until(due);
+                if self.shared.stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                if napped {
+                    self.shared.count(due, |counts| counts.wakeup.record(wall().saturating_sub(due)));
+                }
+                self.number += 1;
+                if let Err(reason) = self.publish(due) {
+                    self.link = None;
+                    self.shared.failed(due, &reason);
+                }
+            }
+        }
+    }
+
+    /// Returns whether there was anything to wait for.
+    fn sleep_until(&self, due: u64) -> bool {
+        let mut napped = false;
+        loop {
+            let left = due.saturating_sub(wall());
+            if left == 0 || self.shared.stop.load(Ordering::Relaxed) {
+                return napped;
+            }
+            napped = true;
+            std::thread::sleep(Duration::from_nanos(left).min(NAP));
+        }
+    }
+
+    fn publish(&mut self, due: u64) -> Result<(), String> {
+        self.connect()?;
+        let Some(link) = &mut self.link else { return Ok(()) };
+        let gone = || "the server closed the publisher's connection".to_owned();
+        // Blocks while too many are unanswered.
+        link.slots.send(()).map_err(|_| gone())?;
+        let sent = wall();
+        write_request(&self.setup, self.number, due, sent, &mut self.request);
+        link.sent.send((due, sent)).map_err(|_| gone())?;
+        self.shared.count(due, |counts| counts.late.record(sent.saturating_sub(due)));
+        if link.stream.write_all(&self.request).is_err() {
+            // What was sent is the reading thread's to count.
+            self.link = None;
+        }
+        Ok(())
+    }
+
+    /// Sees to it that there is a connection.
+    fn connect(&mut self) -> Result<(), String> {
+        if self.link.is_some() {
+            return Ok(());
+        }
+        let connect = || {
+            let stream = TcpStream::connect_timeout(&self.setup.address, TIMEOUT)?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            let reading = stream.try_clone()?;
+            Ok((stream, reading))
+        };
+        let (stream, reading) = connect().map_err(|error: std::io::Error| {
+            std::thread::sleep(RETRY_AFTER);
+            format!("cannot connect to {}: {error}", self.setup.address)
+        })?;
+        let (slots, taken) = sync_channel(self.setup.pipeline.max(1));
+        let (sent, waiting) = channel();
+        let shared = Arc::clone(&self.shared);
+        std::thread::spawn(move || read_answers(reading, &taken, &waiting, &shared));
+        self.link = Some(Link { stream, slots, sent });
+        Ok(())
+    }
+}
+
+fn write_request(setup: &Setup, number: u64, due: u64, sent: u64, out: &mut Vec<u8>) {
+    let kind = if setup.binary { "application/octet-stream" } else { "application/json" };
+    let (path, host, length) = (&setup.url.path, setup.url.authority(), setup.template.size());
+    out.clear();
+    // Writing to memory does not fail.
+    let _ = write!(
+        out,
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: loadtest/{}\r\nContent-Type: {kind}\r\n\
+         Content-Length: {length}\r\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    for header in &setup.headers {
+        let _ = write!(out, "{}\r\n", header.trim());
+    }
+    out.extend_from_slice(b"\r\n");
+    setup.template.write(due, number, sent, out);
+}
+
+/// The reading thread of a connection.
+fn read_answers(stream: TcpStream, taken: &Receiver<()>, waiting: &Receiver<Sent>, shared: &Shared) {
+    let mut reader = BufReader::new(stream);
+    let mut failure: Option<String> = None;
+    while let Ok((due, sent)) = waiting.recv() {
+        if let Some(reason) = &failure {
+            shared.failed(due, reason);
+            let _ = taken.try_recv();
+            continue;
+        }
+        match answer::read(&mut reader) {
+            Ok(answer) => {
+                let took = wall().saturating_sub(sent);
+                shared.count(due, |counts| {
+                    counts.answer.record(took);
+                    match &answer.refused {
+                        None => counts.published += 1,
+                        Some(reason) => counts.errors.add(reason, 1),
+                    }
+                });
+                shared.open.fetch_sub(1, Ordering::Release);
+                if answer.last {
+                    failure = Some("the server closed the publisher's connection".to_owned());
+                }
+            }
+            Err(error) => {
+                let reason = format!("no answer to a publication: {error}");
+                shared.failed(due, &reason);
+                failure = Some(reason);
+            }
+        }
+        if failure.is_some() {
+            // The next write fails, and the sending thread lets go of this connection.
+            let _ = reader.get_ref().shutdown(Shutdown::Both);
+        }
+        let _ = taken.try_recv();
+    }
+}

@@ -1,0 +1,127 @@
+//! `ws://HOST:PORT/PATH` and `http://HOST:PORT/PATH`.
+
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+
+/// Why a text is not an address to test.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum UrlError {
+    /// TLS.
+    #[error(
+        "{0}: TLS is not supported; test the plain {plain} port behind the proxy",
+        plain = if .0.starts_with("wss") { "ws://" } else { "http://" }
+    )]
+    Tls(String),
+    /// Another scheme, or none.
+    #[error("{text:?}: expected a URL such as {scheme}://127.0.0.1:8080/PATH")]
+    Scheme {
+        /// As it was written.
+        text: String,
+        /// What it should begin with.
+        scheme: &'static str,
+    },
+    /// Host or port.
+    #[error("{0:?}: {1}")]
+    Authority(String, &'static str),
+}
+
+/// An address in its parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Url {
+    scheme: &'static str,
+    /// Without the brackets of an IPv6 address.
+    host: String,
+    port: u16,
+    /// Path and query, from the slash.
+    pub(crate) path: String,
+}
+
+impl Url {
+    /// Reads a URL of `scheme`, `ws` or `http`. Port 80 is the default.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what would be right.
+    pub(crate) fn parse(text: &str, scheme: &'static str) -> Result<Self, UrlError> {
+        let (found, rest) = text.split_once("://").unwrap_or(("", text));
+        if found.eq_ignore_ascii_case("wss") || found.eq_ignore_ascii_case("https") {
+            return Err(UrlError::Tls(text.to_owned()));
+        }
+        if !found.eq_ignore_ascii_case(scheme) {
+            return Err(UrlError::Scheme { text: text.to_owned(), scheme });
+        }
+        let fail = |reason| UrlError::Authority(text.to_owned(), reason);
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let path = path.split('#').next().unwrap_or_default();
+        if path.bytes().any(|byte| byte <= b' ' || byte == 0x7f || !byte.is_ascii()) {
+            return Err(fail("the path has a character that must be percent-encoded"));
+        }
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        if authority.contains('@') {
+            return Err(fail("user and password are not supported; use --header 'Authorization: …'"));
+        }
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(v6) => v6.split_once(']').ok_or_else(|| fail("the bracket of the IPv6 address is not closed"))?,
+            None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+        };
+        if host.is_empty() {
+            return Err(fail("there is no host"));
+        }
+        let port = match port.strip_prefix(':') {
+            None if port.is_empty() => 80,
+            Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or_else(|| fail("no port from 1 to 65535"))?,
+            None => return Err(fail("expected a colon and a port behind the address")),
+        };
+        Ok(Self { scheme, host: host.to_owned(), port, path })
+    }
+
+    /// What goes into the `Host` header.
+    pub(crate) fn authority(&self) -> String {
+        let bracket = self.host.contains(':');
+        if bracket { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+    }
+
+    /// The first address of the host, IPv4 before IPv6 where there are both.
+    ///
+    /// # Errors
+    /// The system's, if the name cannot be resolved.
+    pub(crate) fn resolve(&self) -> std::io::Result<SocketAddr> {
+        let mut all: Vec<_> = (self.host.as_str(), self.port).to_socket_addrs()?.collect();
+        all.sort_by_key(SocketAddr::is_ipv6);
+        all.first().copied().ok_or_else(|| std::io::Error::other("the name has no address"))
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.scheme, self.authority(), self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_url() {
+        let url = Url::parse("ws://localhost:9000/ws/market?token=a#x", "ws").expect("a URL");
+        assert_eq!((url.authority().as_str(), url.path.as_str()), ("localhost:9000", "/ws/market?token=a"));
+        let url = Url::parse("WS://[::1]?x", "ws").expect("a URL");
+        assert_eq!((url.authority().as_str(), url.path.as_str()), ("[::1]:80", "/?x"));
+        assert_eq!(url.to_string(), "ws://[::1]:80/?x");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let said = |text: &str| Url::parse(text, "ws").expect_err(text).to_string();
+        assert!(said("wss://host/").contains("TLS is not supported"));
+        assert!(said("http://host/").contains("ws://127.0.0.1:8080/PATH"));
+        assert!(said("host:80").contains("ws://127.0.0.1:8080/PATH"));
+        assert!(said("ws://:80/").contains("no host"));
+        assert!(said("ws://host:0/").contains("port from 1"));
+        assert!(said("ws://host:99999/").contains("port from 1"));
+        assert!(said("ws://[::1/").contains("bracket"));
+        assert!(said("ws://a:b@host/").contains("--header"));
+        assert!(said("ws://host/a b").contains("percent-encoded"));
+    }
+}
