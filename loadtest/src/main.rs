@@ -60,7 +60,7 @@ fn main() -> ExitCode {
             Err(error) => fail(BAD_ARGUMENTS, &error),
         };
     }
-    let invocation = match options::invocation(&matches) {
+    let invocation = match options::invocation(&matches).and_then(writable) {
         Ok(invocation) => invocation,
         Err(error) => return fail(BAD_ARGUMENTS, &error),
     };
@@ -83,12 +83,16 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Makes all runs; returns the exit status.
-fn perform(invocation: &Invocation) -> anyhow::Result<u8> {
-    // Found out now and not when there is something to lose.
+/// Finds out now, and not when there is something to lose, whether the reports can be written.
+fn writable(invocation: Invocation) -> anyhow::Result<Invocation> {
     for path in [&invocation.json, &invocation.html].into_iter().flatten() {
         std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     }
+    Ok(invocation)
+}
+
+/// Makes all runs; returns the exit status.
+fn perform(invocation: &Invocation) -> anyhow::Result<u8> {
     let interrupted = catch_signals()?;
     let mut report = Report {
         schema: SCHEMA,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::keys::KEYS;
+use crate::probe::Usage;
 use crate::report::threshold::Threshold;
 use crate::wire::template::{Template, TimeUnit};
 use crate::wire::url::Url;
@@ -137,8 +138,16 @@ impl Plan {
     /// # Errors
     /// What is missing or does not fit together.
     pub(crate) fn check(&self) -> Result<(), String> {
-        if self.url.is_none() {
+        let Some(url) = &self.url else {
             return Err("--url is missing: what to connect to, such as ws://127.0.0.1:8080/ws/market".to_owned());
+        };
+        for url in std::iter::once(url).chain(&self.publish_url) {
+            url.resolve().map_err(|error| format!("cannot find the host of {url}: {error}"))?;
+        }
+        if let Some(pid) = self.server_pid
+            && Usage::of_tree(pid, false).is_none()
+        {
+            return Err(format!("--server-pid {pid}: there is no such process"));
         }
         if self.scenario == Scenario::Ramp && self.publish_url.is_none() {
             return Err("--scenario ramp needs --publish-url: it decides how much is published".to_owned());

@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead, Error, ErrorKind, Read};
 
+use crate::wire::shown;
+
 /// Largest head, and largest body that is read.
 const MAX_HEAD: usize = 16 << 10;
 const MAX_BODY: u64 = 1 << 20;
@@ -47,8 +49,8 @@ pub(super) fn read(reader: &mut impl BufRead) -> io::Result<Answer> {
         }
     };
     let refused = (!(200..300).contains(&code)).then(|| {
-        let body: String = String::from_utf8_lossy(&body).trim().chars().take(SHOWN_BODY).collect();
-        format!("HTTP {code} {}: {}", response.reason.unwrap_or_default(), body.escape_debug())
+        let body = shown(&String::from_utf8_lossy(&body), SHOWN_BODY);
+        format!("HTTP {code} {}: {body}", response.reason.unwrap_or_default())
     });
     Ok(Answer { refused, last: close })
 }

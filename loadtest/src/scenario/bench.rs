@@ -289,8 +289,12 @@ impl<'a> Bench<'a> {
         }
         self.last_seconds()?;
         self.spread.close(true, &mut self.spread_us);
-        if let Some(publisher) = &self.publisher {
+        if let Some(publisher) = self.publisher.as_ref().filter(|_| self.measuring) {
             self.counts.merge(&publisher.take());
+            // What was not due when the run ended early is not missing.
+            if self.over() {
+                self.scheduled = self.counts.published + self.counts.errors.total();
+            }
         }
         self.measuring = false;
         self.progress.done();

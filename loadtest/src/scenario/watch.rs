@@ -13,6 +13,8 @@ pub(crate) struct Watch {
     start: Usage,
     end: Option<Usage>,
     last: Usage,
+    /// It ended before the measurement.
+    gone: bool,
     rss_max: u64,
     threads_max: u64,
     descriptors_max: u64,
@@ -62,6 +64,7 @@ impl Watch {
     /// The measurement is what has been since it began.
     pub(crate) fn stop(&mut self) {
         self.end = Usage::of_tree(self.pid, false);
+        self.gone = self.end.is_none();
     }
 
     pub(crate) fn stopped(&self) -> bool {
@@ -81,7 +84,7 @@ impl Watch {
             pids: self.last.pids.clone(),
             cpu_seconds: self.cpu() as f64 / 1e9,
             kernel_seconds: kernel as f64 / 1e9,
-            cpu_us_per_message: (messages > 0).then(|| self.cpu() as f64 / 1e3 / messages as f64),
+            cpu_us_per_message: (messages > 0 && !self.gone).then(|| self.cpu() as f64 / 1e3 / messages as f64),
             rss_before_bytes: self.before.rss,
             rss_connected_bytes: self.connected.rss,
             rss_max_bytes: self.rss_max,

@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
+use super::shown;
 use super::url::Url;
 
 /// An answer may not be longer than this before it is given up.
@@ -72,8 +73,8 @@ pub(crate) fn read_answer(bytes: &[u8], key: &Key) -> Answer {
     if code != 101 {
         let reason = response.reason.unwrap_or_default();
         let body = String::from_utf8_lossy(&bytes[length..]);
-        let body: String = body.trim().chars().take(SHOWN_BODY).collect();
-        let body = if body.is_empty() { body } else { format!(": {}", body.escape_debug()) };
+        let body = shown(&body, SHOWN_BODY);
+        let body = if body.is_empty() { body } else { format!(": {body}") };
         return Answer::Refused(format!("HTTP {code} {reason} instead of 101{body}"));
     }
     let value = |name: &str| {

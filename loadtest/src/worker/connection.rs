@@ -7,12 +7,15 @@ use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::meter::{Client, Message, Meter};
+use crate::wire;
 use crate::wire::fields::Scanner;
 use crate::wire::frame::{self, Decoder, Event};
 use crate::wire::handshake::{self, Answer, Key, Request};
 
 /// Reads in a row from one connection before it is another's turn.
 const MAX_READS: usize = 8;
+/// Longest reason of a Close (RFC 6455 section 5.5).
+const MAX_REASON: usize = 123;
 const PONG: u8 = 0x0a;
 const CLOSE: u8 = 0x08;
 
@@ -206,8 +209,7 @@ impl Connection {
                 outgoing.extend(frame::client_control(PONG, payload));
             }
             Event::Close(code, reason) if close.is_none() => {
-                let reason = String::from_utf8_lossy(reason).escape_debug().to_string();
-                close = Some((code, reason));
+                close = Some((code, wire::shown(&String::from_utf8_lossy(reason), MAX_REASON)));
             }
             Event::Close(..) => {}
         };
