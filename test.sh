@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs all of them: format, lints, documentation, all targets,
-# every test (third-party clients and a browser among them), a smoke run of every benchmark.
+# every test (third-party clients and a browser among them), a smoke run of every benchmark and of the comparison.
 #
 #   ./test.sh              everything
 #   ./test.sh --no-install everything, with what is there already
@@ -69,4 +69,6 @@ step "examples in the documentation"
 cargo test --workspace --doc --locked
 step "benchmarks, once"
 cargo test --benches --locked
+step "every server under load, once"
+loadtest/compare.sh --smoke
 step "all passed"

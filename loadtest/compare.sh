@@ -257,14 +257,6 @@ start() {
     done
 }
 
-# tickcast has a channel from its first message on.
-publish_one() {
-    # shellcheck disable=SC2016 # the inner shell expands it
-    timeout 5 bash -c 'exec 3<>"/dev/tcp/${1%:*}/${1##*:}" && printf "%s\r\n" "POST /publish/bench HTTP/1.1" \
-        "Host: $1" "Connection: close" "Content-Type: application/json" "Content-Length: 2" "" >&3 &&
-        printf "{}" >&3 && read -r answer <&3 && [[ $answer == "HTTP/1.1 200"* ]]' _ "$address" 2>/dev/null
-}
-
 show_tail() { tail -n 5 "$1" | sed 's/^/      /' >&4; }
 
 # Measures one server once. Fails if that gives no result.
@@ -274,8 +266,6 @@ measure() {
     if [[ -z $address ]]; then
         warn "$name does not listen:"
         show_tail "$files.server.log"
-    elif ! publish_one; then
-        warn "$name does not answer POST /publish/bench with 200"
     else
         taskset -c "$loadtest_cpus" "$target/release/loadtest" --url "ws://$address/ws/bench" \
             --publish-url "http://$address/publish/bench" --publish-rate "${case#*x}" --payload "$payload" \

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 use support::{only, report, run, scratch, text};
-use tickcast::fanout::{Hub, Message};
+use tickcast::fanout::Hub;
 use tickcast::source::SourceKind;
 use tickcast::{Config, Server};
 
@@ -22,11 +22,8 @@ fn server() -> Running {
     let mut config = Config { source: SourceKind::None, workers: 2, ..Config::default() };
     config.listen.set_port(0);
     let hub = Hub::new(config.hub());
-    // Clients may only join a channel that is there.
-    hub.channel("bench").and_then(|_| hub.channel("bench")).expect("a channel");
     let server = runtime.block_on(async { Server::bind(config, hub.clone()) }).expect("a port");
     let address = server.local_addr().expect("an address");
-    hub.channel("bench").expect("a channel").publish(Message::text("{\"seq\":999999,\"ts\":1}")).expect("published");
     runtime.spawn(server.run(std::future::pending()));
     Running { address, _runtime: runtime }
 }
@@ -165,7 +162,7 @@ fn soak_is_told_in_stretches() {
 #[test]
 fn a_connection_costs_less_than_a_kibibyte() {
     let server = server();
-    let url = format!("ws://{}/ws/bench", server.address);
+    let url = format!("ws://{}/ws/market", server.address);
     let arguments = ["--url", &url, "--connections", "4000", "--ramp", "1s", "--warmup", "0s", "--duration", "1s"];
     let (report, _) = report("memory", &arguments);
     let run = only(&report);
@@ -231,4 +228,36 @@ fn a_file_describes_several_runs_and_reports_compare() {
         assert!(said.contains(reason) && said.contains("runs.toml"), "{said}");
         assert_eq!(output.status.code(), Some(2));
     }
+}
+
+/// Names of all fields in a report, but for those that users choose.
+fn fields(value: &Value, names: &mut std::collections::BTreeSet<String>) {
+    match value {
+        Value::Array(values) => values.iter().for_each(|value| fields(value, names)),
+        Value::Object(members) => {
+            for (name, value) in members {
+                names.insert(name.clone());
+                if name != "config" {
+                    fields(value, names);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_field_of_a_report_is_documented() {
+    let documentation = include_str!("../REPORT.md");
+    let mut names = std::collections::BTreeSet::new();
+    let pid = std::process::id().to_string();
+    let threshold = ["--duration", "1s", "--server-pid", &pid, "--fail-if", "holes>0"];
+    fields(&play("soak", &[&threshold[..], &["--stretch", "1s"]].concat()), &mut names);
+    fields(&play("storm", &threshold), &mut names);
+    fields(&play("churn", &threshold), &mut names);
+    fields(&play("slow", &threshold), &mut names);
+    fields(&play("ramp", &["--step-duration", "200ms", "--max-rate", "150", "--server-pid", &pid]), &mut names);
+    assert!(names.len() > 90, "{names:?}");
+    let missing: Vec<_> = names.iter().filter(|name| !documentation.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "REPORT.md says nothing of {missing:?}");
 }

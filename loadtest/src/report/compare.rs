@@ -206,13 +206,21 @@ fn table(groups: &[Group], set: &Matched<'_>) -> String {
             column("", Left, 2);
         }
     }
+    let mut nothing = Vec::new();
     for metric in METRICS {
         let values: Vec<Vec<f64>> = set.runs.iter().map(|runs| sorted(metric, runs)).collect();
-        if values.iter().any(|values| !values.is_empty()) {
+        let all: Vec<f64> = values.iter().flatten().copied().collect();
+        if !all.is_empty() && all.iter().all(|value| *value == 0.0) {
+            nothing.push(metric.name);
+        } else if !all.is_empty() {
             grid.cells(row(metric, set, &values));
         }
     }
-    grid.text(0, usize::MAX)
+    let mut out = grid.text(0, usize::MAX);
+    if !nothing.is_empty() {
+        out.push_str(&hanging("0 everywhere: ", 2, &nothing.join(", "), MOST));
+    }
+    out
 }
 
 /// What a metric was in runs, those that measured it.

@@ -70,8 +70,13 @@ fn start_publisher(plan: &Plan) -> anyhow::Result<Option<Publisher>> {
 }
 
 fn play(bench: &mut Bench<'_>) -> anyhow::Result<Outcome> {
+    bench.prime();
     bench.connect()?;
     let mut outcome = Outcome::default();
+    if !bench.publishable() {
+        bench.end()?;
+        return Ok(outcome);
+    }
     match bench.plan.scenario {
         Scenario::Steady => steady(bench)?,
         Scenario::Ramp => ramp::play(bench, &mut outcome)?,

@@ -5,6 +5,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -142,9 +143,12 @@ pub(crate) fn scratch(name: &str) -> String {
 
 /// Runs it with a JSON report and returns that, with the exit status.
 pub(crate) fn report(name: &str, arguments: &[&str]) -> (Value, i32) {
-    let path = scratch(&format!("{name}.json"));
+    // Tests run side by side.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let path = scratch(&format!("{name}-{}-{}.json", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
     let output = run(&[arguments, &["--quiet", "--json", &path]].concat());
     let json = std::fs::read(&path).unwrap_or_default();
+    let _ = std::fs::remove_file(&path);
     let json = serde_json::from_slice(&json);
     let json = json.unwrap_or_else(|error| panic!("{error}: {}{}", text(&output.stdout), text(&output.stderr)));
     (json, output.status.code().expect("no signal"))
