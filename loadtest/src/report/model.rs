@@ -229,7 +229,8 @@ pub(crate) struct Harness {
     pub(crate) cpu_seconds: f64,
     /// CPU of the busiest worker, as a share of a core.
     pub(crate) busiest_worker: f64,
-    /// Seconds in which a worker ran or wanted to run at least 95 % of the time.
+    /// Seconds in which a worker ran or wanted to run at least 95 % of the time, or waited half of it for
+    /// a processor.
     pub(crate) saturated_seconds: u64,
     /// Share of the time in which workers could have run and did not: another process had the core.
     pub(crate) waiting_for_cpu: f64,

@@ -28,6 +28,8 @@ const QUIET: u64 = 2_000_000_000;
 const HOPELESS: u64 = 20;
 /// A worker that runs, or wants to run, this share of a second is saturated.
 pub(super) const SATURATED: f64 = 0.95;
+/// One that wants to run and may not for this share is starved, which is no better.
+const STARVED: f64 = 0.5;
 
 /// One worker's time in the measurement, nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,7 +52,7 @@ pub(super) struct Bench<'a> {
     interrupted: Arc<AtomicBool>,
     pub(super) began: Instant,
     pub(super) began_wall: u64,
-    /// Over the whole run.
+    /// Connections over the whole run.
     pub(super) whole: Interval,
     /// In the measurement.
     pub(super) measured: Interval,
@@ -358,7 +360,7 @@ impl<'a> Bench<'a> {
         }
         let received = |of: &Received| of.numbered as i64 - of.repeats as i64 + of.holes;
         self.accounted += received(&all.free) + received(&all.slow);
-        self.whole.merge(&all);
+        self.whole.merge_connections(&all);
         self.part.merge(&all);
         self.current.merge(&all);
         if self.measuring {
@@ -393,11 +395,14 @@ impl<'a> Bench<'a> {
         let current = std::mem::take(&mut self.current);
         let share = |nanos: u64| nanos as f64 / 1e9 / seconds.max(1e-3);
         let busiest = self.workers.iter().map(|worker| share(worker.recent.0)).fold(0.0, f64::max);
-        let wanted = self.workers.iter().map(|worker| share(worker.recent.0 + worker.recent.1)).fold(0.0, f64::max);
+        let lost = |&WorkerTimes { recent: (ran, waited), .. }: &WorkerTimes| {
+            share(ran + waited) >= SATURATED || share(waited) >= STARVED
+        };
+        let saturated = self.workers.iter().any(lost);
         self.workers.iter_mut().for_each(|worker| worker.recent = (0, 0));
         // Less than half a second says little.
         if self.measuring && seconds > 0.5 {
-            self.saturated += u64::from(wanted >= SATURATED);
+            self.saturated += u64::from(saturated);
         }
         let looked = self.watch.as_mut().and_then(|watch| watch.look(seconds));
         let all = current.all();
