@@ -1,6 +1,6 @@
 //! A run from its first connection to its report.
 //!
-//! [`bench`] has the moves every scenario is made of; each scenario makes them in its own order;
+//! [`mod@bench`] has the moves every scenario is made of; each scenario makes them in its own order;
 //! [`summary`] turns what was measured into the report.
 
 mod bench;
