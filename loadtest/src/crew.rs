@@ -33,9 +33,11 @@ impl Crew {
     pub(crate) fn start(workers: usize, setup: &Setup) -> anyhow::Result<Self> {
         let (send, replies) = channel();
         let mut members = Vec::new();
+        let mut before = 0;
         for number in 0..workers {
             let share = setup.connections / workers + usize::from(number < setup.connections % workers);
-            let setup = Setup { connections: share, ..setup.clone() };
+            let setup = Setup { connections: share, before, ..setup.clone() };
+            before += share;
             let (worker, waker) = Worker::new(number, setup, send.clone()).context("cannot make a poll")?;
             let (commands, inbox) = channel();
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
@@ -59,12 +61,13 @@ impl Crew {
         }
     }
 
-    /// Asks all of them for what they measured since they were last asked.
+    /// Asks all of them for what they measured since they were last asked, by [`Command::Report`] or
+    /// [`Command::Review`].
     ///
     /// # Errors
     /// A worker has ended, or hangs.
-    pub(crate) fn report(&mut self) -> anyhow::Result<Vec<Reply>> {
-        self.tell(|_| Command::Report);
+    pub(crate) fn ask(&mut self, question: fn() -> Command) -> anyhow::Result<Vec<Reply>> {
+        self.tell(|_| question());
         let mut replies = Vec::with_capacity(self.members.len());
         let mut waited = Duration::ZERO;
         let step = Duration::from_millis(200);

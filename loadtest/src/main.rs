@@ -11,7 +11,7 @@
 //!               └─▶ report          table, JSON, page, comparison, thresholds
 //! ```
 //! One coordinator, this thread, asks the workers every second for what they measured and adds it
-//! up; no counter is shared. README.md says how to use it, docs/report.md what the JSON means.
+//! up; no counter is shared. README.md says how to use it, REPORT.md what the JSON means.
 
 mod crew;
 mod options;

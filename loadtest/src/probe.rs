@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 /// CPU time of one thread, asked again and again.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Schedule {
+    path: PathBuf,
     ran: u64,
     waited: u64,
 }
@@ -13,21 +15,24 @@ pub(crate) struct Schedule {
 impl Schedule {
     /// From now on, for the thread that calls.
     pub(crate) fn of_this_thread() -> Self {
-        let (ran, waited) = schedstat("/proc/thread-self/schedstat").unwrap_or_default();
-        Self { ran, waited }
+        let thread = fs::read_link("/proc/thread-self").unwrap_or_default();
+        let mut schedule = Self { path: Path::new("/proc").join(thread).join("schedstat"), ..Self::default() };
+        schedule.since_last();
+        schedule
     }
 
-    /// Nanoseconds on a processor, and runnable without one, since it was last asked. Only for the
-    /// thread it was made by.
+    /// Nanoseconds on a processor, and runnable without one, since it was last asked; nothing once the
+    /// thread has ended.
     pub(crate) fn since_last(&mut self) -> (u64, u64) {
-        let now = Self::of_this_thread();
-        let last = std::mem::replace(self, now);
-        (now.ran.saturating_sub(last.ran), now.waited.saturating_sub(last.waited))
+        let (ran, waited) = schedstat(&self.path).unwrap_or((self.ran, self.waited));
+        let (last_ran, last_waited) = (self.ran, self.waited);
+        (self.ran, self.waited) = (ran, waited);
+        (ran.saturating_sub(last_ran), waited.saturating_sub(last_waited))
     }
 }
 
 /// Nanoseconds run and waited for a processor (`Documentation/scheduler/sched-stats.rst` of the kernel).
-fn schedstat(path: &str) -> Option<(u64, u64)> {
+fn schedstat(path: &Path) -> Option<(u64, u64)> {
     let text = fs::read_to_string(path).ok()?;
     let mut numbers = text.split_whitespace().map(str::parse::<u64>);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
@@ -96,7 +101,7 @@ const TICK: u64 = 10_000_000;
 /// CPU of all living threads to the nanosecond.
 fn threads_cpu(pid: u32) -> u64 {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let of_thread = |thread: fs::DirEntry| schedstat(thread.path().join("schedstat").to_str()?);
+    let of_thread = |thread: fs::DirEntry| schedstat(&thread.path().join("schedstat"));
     threads.filter_map(of_thread).map(|(ran, _)| ran).sum()
 }
 

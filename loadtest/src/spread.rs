@@ -10,8 +10,10 @@ use crate::stats::Latencies;
 
 /// Messages a worker keeps in place; more under way at once overflow into a list.
 const SLOTS: usize = 4_096;
-/// When nobody has received a message for this long, everybody has.
-const CLOSED_AFTER: u64 = 5_000_000_000;
+/// When nobody has received a message for this long, everybody has who will. Nanoseconds.
+const CLOSED_AFTER: u64 = 60_000_000_000;
+/// Messages that may be waited for that long; with more, a twelfth of the time has to do.
+const MAX_OPEN: usize = 100_000;
 
 /// When a message was seen, in nanoseconds since the epoch.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,7 +45,7 @@ impl Sightings {
         let slot = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52;
         let slot = &mut self.slots[slot as usize % SLOTS];
         if slot.clients > 0 && slot.key == key {
-            slot.last = now;
+            slot.last = slot.last.max(now);
             slot.clients += 1;
         } else {
             let displaced = std::mem::replace(slot, Sighting { key, first: now, last: now, clients: 1 });
@@ -82,14 +84,16 @@ impl Spread {
         }
     }
 
-    /// Records the messages that everybody has, or all of them.
-    pub(crate) fn close(&mut self, all: bool, spread: &mut Latencies) {
+    /// Records the messages that all `clients` have, or that nobody has received for long, or all.
+    pub(crate) fn close(&mut self, all: bool, clients: usize, spread: &mut Latencies) {
+        let patience = if self.open.len() > MAX_OPEN { CLOSED_AFTER / 12 } else { CLOSED_AFTER };
         let newest = self.newest;
         self.open.retain(|_, sighting| {
-            let closed = all || sighting.last + CLOSED_AFTER < newest;
+            let complete = sighting.clients as usize >= clients;
+            let closed = all || complete || sighting.last.saturating_add(patience) < newest;
             // One client has no first and last.
             if closed && sighting.clients > 1 {
-                spread.record(sighting.last - sighting.first);
+                spread.record(sighting.last.saturating_sub(sighting.first));
             }
             !closed
         });
@@ -113,10 +117,10 @@ mod tests {
         spread.add(&one.take());
         spread.add(&two.take());
         let mut latencies = Latencies::default();
-        spread.close(false, &mut latencies);
+        spread.close(false, 4, &mut latencies);
         let early = latencies.quantiles().expect("some");
         assert!(early.count < 10_000, "the newest are still open");
-        spread.close(true, &mut latencies);
+        spread.close(true, 4, &mut latencies);
         let quantiles = latencies.quantiles().expect("some");
         assert_eq!(quantiles.count, 10_000, "a message of one client has no spread");
         assert!((quantiles.min - 5_000.0).abs() < 10.0 && (quantiles.max - 5_000.0).abs() < 10.0, "{quantiles:?}");

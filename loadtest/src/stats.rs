@@ -106,6 +106,7 @@ pub(crate) struct Received {
     pub(crate) holes: i64,
     pub(crate) repeats: u64,
     pub(crate) disorder: u64,
+    pub(crate) restarts: u64,
     /// From the time in the message.
     pub(crate) delivery: Latencies,
     /// From when the harness's own publisher sent it.
@@ -123,9 +124,10 @@ impl Received {
         self.future += other.future;
         self.retained += other.retained;
         self.numbered += other.numbered;
-        self.holes += other.holes;
+        self.holes = self.holes.saturating_add(other.holes);
         self.repeats += other.repeats;
         self.disorder += other.disorder;
+        self.restarts += other.restarts;
         self.delivery.merge(&other.delivery);
         self.uncorrected.merge(&other.uncorrected);
         self.staleness.merge(&other.staleness);
@@ -142,6 +144,8 @@ impl Received {
             holes: self.holes(),
             repeats: self.repeats,
             disorder: self.disorder,
+            restarts: self.restarts,
+            ..Sequence::default()
         })
     }
 }
@@ -156,8 +160,11 @@ pub(crate) struct Interval {
     pub(crate) wire_bytes: u64,
     pub(crate) pings: u64,
     pub(crate) opened: u64,
-    /// Clients that left and had data again.
+    /// Clients that left because they were told to, and that were back with data.
+    pub(crate) left: u64,
     pub(crate) returned: u64,
+    /// Messages received once, and holes, of the clients that are still there.
+    pub(crate) accounted: i64,
     pub(crate) connect_errors: Reasons,
     pub(crate) disconnects: Reasons,
     pub(crate) slow_disconnects: u64,
@@ -170,11 +177,6 @@ pub(crate) struct Interval {
     /// Longest time without a message, and when the last one came, nanoseconds since the epoch.
     pub(crate) silence: u64,
     pub(crate) last_message: u64,
-    /// Most a number was ever.
-    pub(crate) newest: u64,
-    /// Nanoseconds on a processor, and waiting for one.
-    pub(crate) ran: u64,
-    pub(crate) waited: u64,
     /// The messages seen; empty in a sum.
     pub(crate) sightings: Vec<Sighting>,
 }
@@ -187,15 +189,14 @@ impl Interval {
         self.wire_bytes += other.wire_bytes;
         self.pings += other.pings;
         self.merge_connections(other);
+        self.left += other.left;
         self.returned += other.returned;
+        self.accounted = self.accounted.saturating_add(other.accounted);
         self.slow_disconnects += other.slow_disconnects;
         self.first_message.merge(&other.first_message);
         self.own_delay.merge(&other.own_delay);
         self.silence = self.silence.max(other.silence);
         self.last_message = self.last_message.max(other.last_message);
-        self.newest = self.newest.max(other.newest);
-        self.ran += other.ran;
-        self.waited += other.waited;
     }
 
     /// Adds what another says of connections, and nothing else.

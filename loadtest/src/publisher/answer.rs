@@ -20,28 +20,43 @@ pub(super) struct Answer {
     pub(super) last: bool,
 }
 
-/// Reads one answer.
+/// Reads one answer, past those that only announce it (1xx).
 ///
 /// # Errors
 /// The connection's end or error, or something that is not HTTP.
 pub(super) fn read(reader: &mut impl BufRead) -> io::Result<Answer> {
+    loop {
+        if let Some(answer) = read_one(reader)? {
+            return Ok(answer);
+        }
+    }
+}
+
+fn read_one(reader: &mut impl BufRead) -> io::Result<Option<Answer>> {
     let head = read_head(reader)?;
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
-    response.parse(&head).map_err(|error| Error::new(ErrorKind::InvalidData, format!("not HTTP: {error}")))?;
+    response.parse(&head).map_err(|error| invalid(&format!("not HTTP: {error}")))?;
     let code = response.code.unwrap_or_default();
+    if (100..200).contains(&code) {
+        return Ok(None);
+    }
     let value = |name: &str| {
         let header = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
         header.and_then(|header| std::str::from_utf8(header.value).ok()).map(str::trim)
     };
-    let close = value("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-    let chunked = value("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
+    let has = |name: &str, token: &str| {
+        value(name).is_some_and(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
+    };
+    // HTTP/1.0 closes unless it says otherwise (RFC 9112 section 9.3).
+    let old = response.version == Some(0) && !has("connection", "keep-alive");
+    let close = old || has("connection", "close");
     let length = value("content-length").map(str::parse::<u64>);
-    let (body, close) = match length {
+    let (body, last) = match length {
         _ if code == 204 || code == 304 => (Vec::new(), close),
-        _ if chunked => (read_chunks(reader)?, close),
+        _ if has("transfer-encoding", "chunked") => (read_chunks(reader)?, close),
         Some(Ok(length)) if length <= MAX_BODY => (read_exactly(reader, length)?, close),
-        Some(_) => return Err(Error::new(ErrorKind::InvalidData, "a content-length that cannot be")),
+        Some(_) => return Err(invalid("a content-length that cannot be")),
         None => {
             let mut body = Vec::new();
             reader.take(MAX_BODY).read_to_end(&mut body)?;
@@ -52,7 +67,11 @@ pub(super) fn read(reader: &mut impl BufRead) -> io::Result<Answer> {
         let body = shown(&String::from_utf8_lossy(&body), SHOWN_BODY);
         format!("HTTP {code} {}: {body}", response.reason.unwrap_or_default())
     });
-    Ok(Answer { refused, last: close })
+    Ok(Some(Answer { refused, last }))
+}
+
+fn invalid(reason: &str) -> Error {
+    Error::new(ErrorKind::InvalidData, reason.to_owned())
 }
 
 fn read_head(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
@@ -85,7 +104,7 @@ fn read_chunks(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
         let digits = text.split(';').next().unwrap_or_default().trim();
         let length =
             u64::from_str_radix(digits, 16).ok().filter(|length| length.saturating_add(body.len() as u64) <= MAX_BODY);
-        let length = length.ok_or_else(|| Error::new(ErrorKind::InvalidData, "a chunk length that cannot be"))?;
+        let length = length.ok_or_else(|| invalid("a chunk length that cannot be"))?;
         if length == 0 {
             // The trailer ends with an empty line.
             while line != b"\r\n" && line != b"\n" {
@@ -119,6 +138,11 @@ mod tests {
         let refused = Answer { refused: Some("HTTP 413 Payload Too Large: big".to_owned()), last: true };
         assert_eq!(answers(text), [taken(false), taken(false), taken(false), refused]);
         assert_eq!(answers("HTTP/1.1 200 OK\r\n\r\nuntil the end"), [taken(true)]);
+        let hints = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(answers(hints), [taken(false)]);
+        let old = "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(answers(old), [taken(true)]);
+        assert_eq!(answers(&old.replace("OK\r\n", "OK\r\nConnection: foo, Keep-Alive\r\n")), [taken(false)]);
     }
 
     #[test]

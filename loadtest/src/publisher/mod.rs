@@ -10,13 +10,17 @@
 
 mod answer;
 
-use std::io::{BufReader, Write};
+use std::io::{BufReader, ErrorKind, Write};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use socket2::SockRef;
+
+use crate::probe::Schedule;
 use crate::report::model;
 use crate::stats::{Latencies, Reasons};
 use crate::wire::template::Template;
@@ -78,6 +82,8 @@ struct Shared {
     /// Messages that have neither been answered nor failed.
     open: AtomicU64,
     stop: AtomicBool,
+    /// CPU of its threads.
+    schedules: Mutex<Vec<Schedule>>,
 }
 
 impl Shared {
@@ -85,6 +91,10 @@ impl Shared {
         if due >= self.floor.load(Ordering::Relaxed) {
             add(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
         }
+    }
+
+    fn watch_this_thread(&self) {
+        self.schedules.lock().unwrap_or_else(PoisonError::into_inner).push(Schedule::of_this_thread());
     }
 
     fn failed(&self, due: u64, reason: &str) {
@@ -107,26 +117,38 @@ impl Publisher {
         let (jobs, todo) = channel();
         let mut sender = Sending { setup, shared: Arc::clone(&shared), link: None, number: 0, request: Vec::new() };
         // Not joined: it may hang in a write to a server that has stopped.
-        std::thread::spawn(move || sender.run(&todo));
+        std::thread::spawn(move || {
+            sender.shared.watch_this_thread();
+            sender.run(&todo);
+        });
         Self { shared, jobs }
     }
 
-    /// Adds a job, to begin when the one before is done.
-    pub(crate) fn add(&self, job: Job) {
+    /// Adds a job, to begin when the one before is done; only what is due from `floor` on is counted,
+    /// and what was counted before is forgotten.
+    pub(crate) fn add(&self, job: Job, floor: u64) {
+        self.shared.floor.store(floor, Ordering::Relaxed);
+        drop(self.take());
         self.shared.open.fetch_add(job.messages, Ordering::Release);
         // It only ends when this is dropped.
         let _ = self.jobs.send(job);
     }
 
-    /// Counts only what is due from `floor` on; forgets what was counted.
-    pub(crate) fn count_from(&self, floor: u64) {
-        self.shared.floor.store(floor, Ordering::Relaxed);
-        drop(self.take());
-    }
-
     /// What was counted since the last call.
     pub(crate) fn take(&self) -> Counts {
         std::mem::take(&mut *self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Messages the server took, of those that are counted and were not taken yet.
+    pub(crate) fn published(&self) -> u64 {
+        self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner).published
+    }
+
+    /// Nanoseconds its busiest thread ran, and waited for a processor, since it was last asked.
+    pub(crate) fn busiest(&self) -> (u64, u64) {
+        let mut schedules = self.shared.schedules.lock().unwrap_or_else(PoisonError::into_inner);
+        let each = schedules.iter_mut().map(Schedule::since_last);
+        each.max_by_key(|(ran, waited)| ran + waited).unwrap_or_default()
     }
 
     /// Whether everything was sent and answered.
@@ -180,6 +202,26 @@ struct Link {
     slots: SyncSender<()>,
     /// Tells the reading thread what to wait for.
     sent: Sender<Sent>,
+    /// Set by the reading thread: the server takes nothing more here.
+    closed: Arc<AtomicBool>,
+    /// Requests that are not answered.
+    unanswered: Arc<AtomicU64>,
+}
+
+impl Link {
+    /// Whether the server has closed, as it may after an answer or when it is bored.
+    fn is_closed(&self) -> bool {
+        if self.closed.load(Ordering::Acquire) {
+            return true;
+        }
+        if self.unanswered.load(Ordering::Acquire) > 0 {
+            return false;
+        }
+        // Nothing is expected: whatever is there is the end, or no answer of ours.
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = SockRef::from(&self.stream).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT);
+        !peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
 }
 
 /// The sending thread.
@@ -226,6 +268,9 @@ impl Sending {
     }
 
     fn publish(&mut self, due: u64) -> Result<(), String> {
+        if self.link.as_ref().is_some_and(Link::is_closed) {
+            self.link = None;
+        }
         self.connect()?;
         let Some(link) = &mut self.link else { return Ok(()) };
         let gone = || "the server closed the publisher's connection".to_owned();
@@ -233,6 +278,7 @@ impl Sending {
         link.slots.send(()).map_err(|_| gone())?;
         let sent = wall();
         write_request(&self.setup, self.number, due, sent, &mut self.request);
+        link.unanswered.fetch_add(1, Ordering::AcqRel);
         link.sent.send((due, sent)).map_err(|_| gone())?;
         self.shared.count(due, |counts| counts.late.record(sent.saturating_sub(due)));
         if link.stream.write_all(&self.request).is_err() {
@@ -260,9 +306,11 @@ impl Sending {
         })?;
         let (slots, taken) = sync_channel(self.setup.pipeline.max(1));
         let (sent, waiting) = channel();
-        let shared = Arc::clone(&self.shared);
-        std::thread::spawn(move || read_answers(reading, &taken, &waiting, &shared));
-        self.link = Some(Link { stream, slots, sent });
+        let (closed, unanswered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        self.link =
+            Some(Link { stream, slots, sent, closed: Arc::clone(&closed), unanswered: Arc::clone(&unanswered) });
+        let answers = Answers { taken, waiting, closed, unanswered, shared: Arc::clone(&self.shared) };
+        std::thread::spawn(move || answers.read(reading));
         Ok(())
     }
 }
@@ -286,40 +334,55 @@ fn write_request(setup: &Setup, number: u64, due: u64, sent: u64, out: &mut Vec<
 }
 
 /// The reading thread of a connection.
-fn read_answers(stream: TcpStream, taken: &Receiver<()>, waiting: &Receiver<Sent>, shared: &Shared) {
-    let mut reader = BufReader::new(stream);
-    let mut failure: Option<String> = None;
-    while let Ok((due, sent)) = waiting.recv() {
-        if let Some(reason) = &failure {
-            shared.failed(due, reason);
-            let _ = taken.try_recv();
-            continue;
+struct Answers {
+    taken: Receiver<()>,
+    waiting: Receiver<Sent>,
+    closed: Arc<AtomicBool>,
+    unanswered: Arc<AtomicU64>,
+    shared: Arc<Shared>,
+}
+
+impl Answers {
+    /// Reads until the sending thread lets go of the connection.
+    fn read(self, stream: TcpStream) {
+        self.shared.watch_this_thread();
+        let mut reader = BufReader::new(stream);
+        let mut failure: Option<String> = None;
+        while let Ok((due, sent)) = self.waiting.recv() {
+            match &failure {
+                Some(reason) => self.shared.failed(due, reason),
+                None => failure = self.answer(&mut reader, due, sent),
+            }
+            if failure.is_some() {
+                self.closed.store(true, Ordering::Release);
+                // A write under way fails, and does not wait for a server that reads no more.
+                let _ = reader.get_ref().shutdown(Shutdown::Both);
+            }
+            self.unanswered.fetch_sub(1, Ordering::AcqRel);
+            let _ = self.taken.try_recv();
         }
-        match answer::read(&mut reader) {
+    }
+
+    /// Reads one answer; returns why it is the last.
+    fn answer(&self, reader: &mut BufReader<TcpStream>, due: u64, sent: u64) -> Option<String> {
+        match answer::read(reader) {
             Ok(answer) => {
                 let took = wall().saturating_sub(sent);
-                shared.count(due, |counts| {
+                self.shared.count(due, |counts| {
                     counts.answer.record(took);
                     match &answer.refused {
                         None => counts.published += 1,
                         Some(reason) => counts.errors.add(reason, 1),
                     }
                 });
-                shared.open.fetch_sub(1, Ordering::Release);
-                if answer.last {
-                    failure = Some("the server closed the publisher's connection".to_owned());
-                }
+                self.shared.open.fetch_sub(1, Ordering::Release);
+                answer.last.then(|| "the server closed the publisher's connection".to_owned())
             }
             Err(error) => {
                 let reason = format!("no answer to a publication: {error}");
-                shared.failed(due, &reason);
-                failure = Some(reason);
+                self.shared.failed(due, &reason);
+                Some(reason)
             }
         }
-        if failure.is_some() {
-            // The next write fails, and the sending thread lets go of this connection.
-            let _ = reader.get_ref().shutdown(Shutdown::Both);
-        }
-        let _ = taken.try_recv();
     }
 }

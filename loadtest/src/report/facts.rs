@@ -92,8 +92,11 @@ pub(crate) fn traffic(run: &Run) -> Vec<Fact> {
 pub(crate) fn distributions(run: &Run) -> Vec<Distribution> {
     let latency = run.latency.as_ref().filter(|latency| latency.delivery_us.count > 0);
     let delivery = latency.map(|latency| latency.delivery_us);
+    let other = run.traffic.future + run.traffic.retained;
     let no_time = if run.traffic.messages == 0 {
         "not measured: no message came".to_owned()
+    } else if other > 0 {
+        "not measured: all times were in the future, or older than the connection".to_owned()
     } else {
         format!("not measured: no message had a time{}", flag(run, "ts-field"))
     };
@@ -101,7 +104,7 @@ pub(crate) fn distributions(run: &Run) -> Vec<Distribution> {
     if let Some(uncorrected) = latency.and_then(|latency| latency.uncorrected_us) {
         all.push(("uncorrected", Ok(uncorrected)));
     }
-    let apart = "not measured: messages cannot be told apart (--publish-url, or --seq-field)";
+    let apart = "not measured: no message was seen by two clients, or they cannot be told apart (--seq-field)";
     all.push(("spread", some(run.spread_us).ok_or_else(|| apart.to_owned())));
     let nobody = "not measured: no connection was made";
     all.push(("connect", some(run.connections.connect_us).ok_or_else(|| nobody.to_owned())));
@@ -119,11 +122,11 @@ pub(crate) fn some(quantiles: Option<Quantiles>) -> Option<Quantiles> {
 
 /// Messages that are not in the latencies as they should be; empty if there are none.
 pub(crate) fn oddities(run: &Run) -> Vec<Fact> {
-    let Some(latency) = &run.latency else { return Vec::new() };
+    let traffic = &run.traffic;
     let all = [
-        fact("without a time", count(latency.untimed)),
-        fact("with a time in the future", count(latency.future)),
-        fact("older than their connection", count(latency.retained)),
+        fact("without a time", count(traffic.untimed)),
+        fact("with a time in the future", count(traffic.future)),
+        fact("kept for newcomers", count(traffic.retained)),
     ];
     all.into_iter().filter(|fact| fact.value != "0").collect()
 }
@@ -132,12 +135,15 @@ pub(crate) fn sequence(run: &Run) -> Result<Vec<Fact>, String> {
     let Some(sequence) = run.sequence else {
         return Err(format!("not measured: no message had a sequence number{}", flag(run, "seq-field")));
     };
-    Ok(vec![
+    let mut facts = vec![
         fact("holes", count(sequence.holes)),
         fact("repeats", count(sequence.repeats)),
         fact("disorder", count(sequence.disorder)),
         fact("numbered", count(sequence.numbered)),
-    ])
+    ];
+    let rare = [("restarts", sequence.restarts), ("silent clients", sequence.silent_clients)];
+    facts.extend(rare.into_iter().filter(|(_, value)| *value > 0).map(|(name, value)| fact(name, count(value))));
+    Ok(facts)
 }
 
 pub(crate) fn publisher(run: &Run) -> Result<Vec<Fact>, String> {

@@ -107,9 +107,9 @@ pub(crate) static METRICS: &[Metric] = &[
     count("holes", "numbers that never came", Number, |run| run.sequence.map(|s| s.holes as f64)),
     count("repeats", "numbers that came again", Number, |run| run.sequence.map(|s| s.repeats as f64)),
     count("disorder", "numbers that came late", Number, |run| run.sequence.map(|s| s.disorder as f64)),
-    count("untimed", "messages without a time", Nothing, |run| {
-        Some(run.latency.as_ref().map_or(run.traffic.messages, |latency| latency.untimed) as f64)
-    }),
+    count("silent", "clients that received no number", Number, |run| run.sequence.map(|s| s.silent_clients as f64)),
+    count("behind", "messages the last client is behind", Number, |run| run.sequence.map(|s| s.behind as f64)),
+    count("untimed", "messages without a time", Nothing, |run| Some(run.traffic.untimed as f64)),
     count("connect_errors", "attempts that failed", Nothing, |run| Some(run.connections.connect_errors as f64)),
     count("disconnects", "connections lost", Nothing, |run| Some(run.connections.disconnects as f64)),
     count("publish_errors", "messages the server refused", Publisher, |run| {
@@ -132,7 +132,8 @@ pub(crate) static METRICS: &[Metric] = &[
         run.publisher.as_ref()?.answer_us.map(|q| q.p99)
     }),
     metric("knee", Kind::Rate, false, "highest rate that held, published a second", Ramp, |run| {
-        run.outcome.knee.as_ref().map(|knee| knee.rate)
+        let tried = !run.outcome.steps.is_empty();
+        run.outcome.knee.as_ref().map(|knee| knee.rate).or(tried.then_some(0.0))
     }),
     time("storm_recovery", "slowest storm, until all had data", Storm, |run| {
         let all = run.outcome.storms.iter().map(|storm| storm.all_seconds.unwrap_or(f64::INFINITY) * 1e6);

@@ -4,9 +4,13 @@
 //! that was not measured is `null`, never zero. Fields are added, never renamed or given another
 //! meaning, without raising [`SCHEMA`].
 
+mod outcome;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub(crate) use self::outcome::{Churn, Knee, Outcome, Slow, Step, Storm, Stretch};
 
 /// Version of the schema.
 pub(crate) const SCHEMA: u32 = 1;
@@ -156,7 +160,13 @@ pub(crate) struct Traffic {
     pub(crate) messages_per_second: f64,
     /// Payload bytes a second.
     pub(crate) payload_bytes_per_second: f64,
-    /// Pings answered.
+    /// Messages without a time, if one was looked for.
+    pub(crate) untimed: u64,
+    /// Messages with a time in the future.
+    pub(crate) future: u64,
+    /// Connections of which the first message was older than they: kept for newcomers, not late.
+    pub(crate) retained: u64,
+    /// Pings received.
     pub(crate) pings: u64,
     /// Deliveries there should have been, if that is known: messages published × connections, or messages
     /// received once and holes.
@@ -178,6 +188,12 @@ pub(crate) struct Sequence {
     pub(crate) repeats: u64,
     /// Numbers that came after a higher one, for the first time.
     pub(crate) disorder: u64,
+    /// Numberings that began anew.
+    pub(crate) restarts: u64,
+    /// Clients open at the end that had received no number.
+    pub(crate) silent_clients: u64,
+    /// How far the client that is furthest behind was from the highest number at the end; no hole tells of that.
+    pub(crate) behind: u64,
 }
 
 /// Delivery latency, from the time in the message to its receipt.
@@ -189,12 +205,6 @@ pub(crate) struct Latency {
     /// From the time at which it was really published: hides how long a stalled server kept the publisher
     /// waiting. Only with the harness's own publisher.
     pub(crate) uncorrected_us: Option<Quantiles>,
-    /// Messages without a time.
-    pub(crate) untimed: u64,
-    /// Messages with a time in the future.
-    pub(crate) future: u64,
-    /// First messages of a connection that are older than it.
-    pub(crate) retained: u64,
     /// `[quantile, delivery_us, uncorrected_us or null]`, for the drawing.
     pub(crate) curve: Vec<(f64, f64, Option<f64>)>,
 }
@@ -206,7 +216,7 @@ pub(crate) struct Publisher {
     pub(crate) scheduled: u64,
     /// Messages the server took.
     pub(crate) published: u64,
-    /// Messages it did not take.
+    /// Messages it did not take, or had not answered when the run ended.
     pub(crate) publish_errors: u64,
     /// Why.
     pub(crate) error_reasons: Vec<Counted>,
@@ -234,7 +244,7 @@ pub(crate) struct Harness {
     pub(crate) saturated_seconds: u64,
     /// Share of the time in which workers could have run and did not: another process had the core.
     pub(crate) waiting_for_cpu: f64,
-    /// How long a message lay readable before a worker came to it, as far as the harness is to blame.
+    /// From the return of the poll to the end of a read: how long a message waited for its turn.
     pub(crate) own_delay_us: Option<Quantiles>,
     /// Resident memory at the end.
     pub(crate) rss_bytes: u64,
@@ -269,135 +279,6 @@ pub(crate) struct Server {
     pub(crate) threads: u64,
 }
 
-/// What a scenario adds.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Outcome {
-    /// `ramp`: every rate that was tried.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) steps: Vec<Step>,
-    /// `ramp`: the highest rate that held, messages published a second; `null` if none did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) knee: Option<Knee>,
-    /// `churn`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) churn: Option<Churn>,
-    /// `storm`: each storm.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) storms: Vec<Storm>,
-    /// `slow`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) slow: Option<Slow>,
-    /// `soak`: stretch by stretch.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) soak: Vec<Stretch>,
-}
-
-/// One rate of a `ramp`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Step {
-    /// Messages published a second, asked for.
-    pub(crate) rate: f64,
-    /// Deliveries a second.
-    pub(crate) messages_per_second: f64,
-    /// Share of the expected deliveries.
-    pub(crate) delivered: f64,
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
-    /// CPU of the server as a share of a core.
-    pub(crate) server_cores: Option<f64>,
-    /// CPU of the busiest worker of the harness.
-    pub(crate) busiest_worker: f64,
-    /// Whether it held; else `why`.
-    pub(crate) held: bool,
-    /// Why it did not.
-    pub(crate) why: Option<String>,
-}
-
-/// Where a `ramp` ended.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Knee {
-    /// The highest rate that held, published messages a second.
-    pub(crate) rate: f64,
-    /// Its deliveries a second.
-    pub(crate) messages_per_second: f64,
-    /// Its p99.
-    pub(crate) p99_us: f64,
-    /// What ended the search.
-    pub(crate) limit: String,
-    /// Whether the server was the limit; otherwise the knee is at least this.
-    pub(crate) by_server: bool,
-}
-
-/// `churn`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Churn {
-    /// Clients that left.
-    pub(crate) left: u64,
-    /// Clients that were back with data.
-    pub(crate) returned: u64,
-    /// From connect to the end of the handshake, of those that returned.
-    pub(crate) connect_us: Option<Quantiles>,
-    /// From connect to the first message.
-    pub(crate) first_message_us: Option<Quantiles>,
-}
-
-/// One storm: everybody drops at once and comes back.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Storm {
-    /// When, in seconds of the measurement.
-    pub(crate) at: f64,
-    /// Clients that dropped.
-    pub(crate) dropped: u64,
-    /// Clients that had data again.
-    pub(crate) recovered: u64,
-    /// Until half of them had, seconds.
-    pub(crate) half_seconds: Option<f64>,
-    /// Until all had; `null` if that did not happen.
-    pub(crate) all_seconds: Option<f64>,
-    /// From dropping to the first message of a client.
-    pub(crate) first_message_us: Option<Quantiles>,
-}
-
-/// `slow`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Slow {
-    /// Clients that read slowly.
-    pub(crate) clients: u64,
-    /// Bytes a second each may read; 0 = none.
-    pub(crate) bytes_per_second: u64,
-    /// How many messages behind the newest, at each message they received, while slow.
-    pub(crate) staleness_messages: Option<Quantiles>,
-    /// Their delivery latency while slow.
-    pub(crate) delivery_us: Option<Quantiles>,
-    /// Messages they received while slow, and when they read freely again.
-    pub(crate) messages: u64,
-    /// Messages they lost.
-    pub(crate) holes: Option<u64>,
-    /// How many of them the server disconnected.
-    pub(crate) disconnects: u64,
-    /// The others, while everybody read freely.
-    pub(crate) others_before_us: Option<Quantiles>,
-    /// The others, while some were slow.
-    pub(crate) others_during_us: Option<Quantiles>,
-    /// Messages the others lost while some were slow.
-    pub(crate) others_holes: Option<u64>,
-}
-
-/// A stretch of a `soak`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Stretch {
-    /// Its end, seconds of the measurement.
-    pub(crate) until: f64,
-    pub(crate) connected: u64,
-    pub(crate) messages: u64,
-    pub(crate) holes: u64,
-    pub(crate) p50_us: Option<f64>,
-    pub(crate) p99_us: Option<f64>,
-    pub(crate) max_us: Option<f64>,
-    pub(crate) server_rss_bytes: Option<u64>,
-    pub(crate) server_cores: Option<f64>,
-}
-
 /// A second of the run, ramp and warm-up included.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Second {
@@ -420,6 +301,17 @@ pub(crate) struct Second {
     /// CPU of the server in cores.
     pub(crate) server_cores: Option<f64>,
     pub(crate) server_rss_bytes: Option<u64>,
+}
+
+impl Threshold {
+    /// What became of it, in a word.
+    pub(crate) fn word(&self) -> &'static str {
+        match (self.crossed, self.value) {
+            (true, _) => "CROSSED",
+            (false, Some(_)) => "held",
+            (false, None) => "not judged",
+        }
+    }
 }
 
 /// A threshold and what became of it.

@@ -97,7 +97,7 @@ fn judgement(run: &Run) -> String {
             let shown = if threshold.shown.is_empty() { "not measured" } else { &threshold.shown };
             grid.cells(vec![
                 pad(if at == 0 { "thresholds" } else { "" }, TOPIC - 2, Left),
-                if threshold.crossed { "CROSSED" } else { "held" }.to_owned(),
+                threshold.word().to_owned(),
                 threshold.expression.clone(),
                 shown.to_owned(),
             ]);
@@ -171,7 +171,7 @@ mod tests {
         let mut run = run();
         let threshold = |expression: &str, shown: &str, crossed| Threshold {
             expression: expression.to_owned(),
-            value: None,
+            value: Some(1.0),
             shown: shown.to_owned(),
             crossed,
         };

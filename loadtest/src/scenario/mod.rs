@@ -5,6 +5,7 @@
 
 mod bench;
 mod churn;
+mod ledger;
 mod ramp;
 mod slow;
 mod soak;
@@ -42,6 +43,7 @@ pub(crate) fn run(plan: &Plan, progress: Progress, interrupted: &Arc<AtomicBool>
             request: Request::new(url, &plan.headers),
             sources: preflight.sources,
             connections: plan.connections,
+            before: 0,
             slow_share: if plan.scenario == Scenario::Slow { plan.slow_share } else { 0.0 },
             time_field: plan.ts_field.clone(),
             number_field: plan.seq_field.clone(),

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use super::bench::{Bench, SATURATED, WorkerTimes};
+use super::bench::Bench;
+use super::ledger::WorkerTimes;
+use super::summary::publisher_late;
 use super::watch::Watch;
 use crate::probe::Usage;
 use crate::publisher::{Counts, Job, Publisher};
@@ -13,7 +15,7 @@ use crate::stats::{Interval, Latencies};
 use crate::worker::wall;
 
 /// Between the order and a step's first message.
-const LEAD: Duration = Duration::from_millis(100);
+const LEAD: Duration = Duration::from_millis(200);
 
 /// Everything about a step, in case it is the knee.
 struct Measured {
@@ -38,7 +40,7 @@ pub(super) fn play(bench: &mut Bench<'_>, outcome: &mut Outcome) -> anyhow::Resu
         let measured = play_step(bench, rate)?;
         let step = judge(bench, rate, &measured);
         let why = step.why.clone();
-        let by_server = step.busiest_worker < SATURATED && !bench.over();
+        let by_server = !bench.was_interrupted() && !harness_lost(bench, &measured);
         outcome.steps.push(step);
         if why.is_none() || best.is_none() {
             best = Some(measured);
@@ -59,15 +61,15 @@ pub(super) fn play(bench: &mut Bench<'_>, outcome: &mut Outcome) -> anyhow::Resu
         }
     }
     // What came after the knee is not of it.
-    bench.measuring = false;
+    bench.ledger.accepting = false;
     if let Some(best) = best {
-        bench.measured = best.interval;
-        bench.spread_us = best.spread;
+        bench.ledger.measured = best.interval;
+        bench.ledger.spread_us = best.spread;
+        bench.ledger.workers = best.workers;
+        bench.ledger.saturated = best.saturated;
         bench.counts = best.counts;
-        bench.workers = best.workers;
         bench.watch = best.watch;
         bench.own_start = best.own_start;
-        bench.saturated = best.saturated;
         bench.scheduled = best.scheduled;
         (bench.start, bench.end) = (best.start, best.end);
     }
@@ -78,11 +80,7 @@ fn play_step(bench: &mut Bench<'_>, rate: f64) -> anyhow::Result<Measured> {
     let plan = bench.plan;
     let scheduled = (rate * plan.step_duration.as_secs_f64()).round().max(1.0) as u64;
     let start = wall() + LEAD.as_nanos() as u64;
-    bench.scheduled = scheduled;
-    if let Some(publisher) = &bench.publisher {
-        publisher.add(Job { start, rate, messages: scheduled });
-    }
-    bench.start_at(start)?;
+    bench.publish(Job { start, rate, messages: scheduled }, 0, scheduled)?;
     bench.pass(&format!("{rate:.0}/s"), plan.step_duration, |_| Ok(()))?;
     let end = wall();
     // A little more than the limit: what comes later has crossed it.
@@ -92,16 +90,26 @@ fn play_step(bench: &mut Bench<'_>, rate: f64) -> anyhow::Result<Measured> {
     }
     Ok(Measured {
         interval: bench.take_part()?,
-        spread: bench.take_spread(),
+        spread: bench.ledger.take_spread(),
         counts: bench.publisher.as_ref().map(Publisher::take).unwrap_or_default(),
-        workers: bench.workers.clone(),
+        workers: bench.ledger.workers.clone(),
         watch: bench.watch.clone(),
         own_start: bench.own_start.clone(),
-        saturated: bench.saturated,
+        saturated: bench.ledger.saturated,
         scheduled,
         start,
         end,
     })
+}
+
+/// Whether the harness, and not the server, may be what limited a step.
+fn harness_lost(bench: &Bench<'_>, measured: &Measured) -> bool {
+    let seconds = measured.end.saturating_sub(measured.start) as f64 / 1e9;
+    let p99 = measured.interval.free.delivery.quantiles().map_or(0.0, |delivery| delivery.p99);
+    let workers = measured.workers.iter().any(|worker| worker.times.lost(seconds));
+    // A step of many seconds may have a bad one.
+    let saturated = measured.saturated as f64 > bench.plan.step_duration.as_secs_f64() / 10.0;
+    workers || saturated || publisher_late(&measured.counts, p99)
 }
 
 /// Whether a step held, and why not.
@@ -112,15 +120,15 @@ fn judge(bench: &Bench<'_>, rate: f64, measured: &Measured) -> Step {
     let delivered = once as f64 / (measured.scheduled * bench.open_at_start as u64).max(1) as f64;
     let end = measured.end.max(measured.interval.last_message);
     let seconds = (end.saturating_sub(measured.start) as f64 / 1e9).max(1e-3);
-    let busiest = measured.workers.iter().map(|worker| worker.ran as f64 / 1e9 / seconds).fold(0.0, f64::max);
+    let busiest = measured.workers.iter().map(|worker| worker.times.ran).max().unwrap_or(0) as f64 / 1e9 / seconds;
     let quantiles = free.delivery.quantiles().unwrap_or_default();
     let unfinished = bench.publisher.as_ref().is_some_and(|publisher| !publisher.idle());
     let why = if bench.was_interrupted() {
         Some("interrupted".to_owned())
     } else if bench.over() {
         Some("the server closed all connections".to_owned())
-    } else if busiest >= SATURATED {
-        Some("the harness is saturated: more --workers, or another machine".to_owned())
+    } else if harness_lost(bench, measured) {
+        Some("the harness did not keep up: more --workers, or another machine".to_owned())
     } else if unfinished {
         Some("the server does not take publications this fast".to_owned())
     } else if delivered < plan.delivered_limit {

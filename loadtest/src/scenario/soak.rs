@@ -1,6 +1,7 @@
 //! `soak`: steady for long, told in stretches, so that what creeps is seen.
 
 use super::bench::Bench;
+use super::watch::Watch;
 use crate::report::model::{Outcome, Stretch};
 
 pub(super) fn play(bench: &mut Bench<'_>, outcome: &mut Outcome) -> anyhow::Result<()> {
@@ -14,11 +15,11 @@ pub(super) fn play(bench: &mut Bench<'_>, outcome: &mut Outcome) -> anyhow::Resu
         done += stretch;
         let part = bench.take_part()?;
         let quantiles = part.free.delivery.quantiles();
-        let last = bench.timeline.last();
-        let used = bench.watch.as_ref().map(|watch| watch.cpu());
+        let last = bench.ledger.timeline.last();
+        let used = bench.watch.as_ref().map(Watch::cpu_so_far);
         outcome.soak.push(Stretch {
             until: done.as_secs_f64(),
-            connected: bench.open as u64,
+            connected: bench.ledger.open as u64,
             messages: part.messages(),
             holes: part.free.holes(),
             p50_us: quantiles.map(|q| q.p50),

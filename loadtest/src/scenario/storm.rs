@@ -15,7 +15,7 @@ pub(super) fn play(bench: &mut Bench<'_>, outcome: &mut Outcome) -> anyhow::Resu
             break;
         }
         drop(bench.take_part()?);
-        let dropped = bench.open as u64;
+        let dropped = bench.ledger.open as u64;
         bench.crew.tell(|_| Command::Storm);
         bench.pass("storm", calm, |_| Ok(()))?;
         let part = bench.take_part()?;

@@ -61,6 +61,11 @@ impl Watch {
         self.end.as_ref().unwrap_or(&self.last).cpu.saturating_sub(self.start.cpu)
     }
 
+    /// CPU nanoseconds of the measurement up to this moment.
+    pub(crate) fn cpu_so_far(&self) -> u64 {
+        Usage::of_tree(self.pid, false).map_or(self.last.cpu, |usage| usage.cpu).saturating_sub(self.start.cpu)
+    }
+
     /// The measurement is what has been since it began.
     pub(crate) fn stop(&mut self) {
         self.end = Usage::of_tree(self.pid, false);

@@ -14,6 +14,8 @@ use crate::wire::handshake::{self, Answer, Key, Request};
 
 /// Reads in a row from one connection before it is another's turn.
 const MAX_READS: usize = 8;
+/// Pongs that may wait to be written.
+const MAX_OUTGOING: usize = 4 << 10;
 /// Longest reason of a Close (RFC 6455 section 5.5).
 const MAX_REASON: usize = 123;
 const PONG: u8 = 0x0a;
@@ -56,6 +58,8 @@ pub(crate) struct Connection {
     pub(crate) stream: Option<TcpStream>,
     pub(crate) state: State,
     pub(crate) client: Client,
+    /// Whether it is to be read again in the next turn.
+    pub(crate) again: bool,
     /// Told apart from earlier connections in the same place.
     pub(crate) generation: u32,
     decoder: Decoder,
@@ -88,7 +92,7 @@ impl Connection {
         self.decoder = Decoder::default();
         let Client { slow, returning, since, .. } = self.client;
         let since = if since > 0 { since } else { now };
-        self.client = Client { slow, returning, since, began: now, fresh: true, ..Client::default() };
+        self.client = Client { slow, returning, since, began: now, fresh: true, untimed: true, ..Client::default() };
         Ok(())
     }
 
@@ -206,7 +210,10 @@ impl Connection {
             }
             Event::Ping(payload) => {
                 meter.interval.pings += 1;
-                outgoing.extend(frame::client_control(PONG, payload));
+                // Not every Ping has to be answered (RFC 6455 section 5.5.3), and who does not read gets no more.
+                if outgoing.len() < MAX_OUTGOING {
+                    outgoing.extend(frame::client_control(PONG, payload));
+                }
             }
             Event::Close(code, reason) if close.is_none() => {
                 close = Some((code, wire::shown(&String::from_utf8_lossy(reason), MAX_REASON)));
@@ -225,7 +232,9 @@ impl Connection {
             let space = if reason.is_empty() { "" } else { " " };
             return Err(End::Lost(format!("closed by the server: {code}{space}{reason}")));
         }
-        if self.outgoing.is_empty() { Ok(()) } else { self.flush() }
+        // If that fails, what is still to be read comes first, and the end behind it.
+        let _ = self.flush();
+        Ok(())
     }
 
     /// Sends a Close and goes on reading until the server has closed.

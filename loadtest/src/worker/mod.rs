@@ -2,7 +2,7 @@
 //!
 //! It does what the coordinator says ([`Command`]) and hands over its measurements when asked
 //! ([`Reply`]). Sockets are edge-triggered and read into one buffer of the thread; a connection owns
-//! some 300 bytes and no buffer. Clients of a slow kind are read by the clock instead.
+//! some 350 bytes and no buffer. Clients of a slow kind are read by the clock instead.
 
 mod connection;
 mod meter;
@@ -17,6 +17,7 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use self::connection::{Connection, End, Progress, State};
+pub(crate) use self::meter::Counting;
 use self::meter::Meter;
 use self::timers::Timers;
 use crate::probe::Schedule;
@@ -49,6 +50,8 @@ pub(crate) struct Setup {
     /// Addresses to connect from, in turn; empty = the system's choice.
     pub(crate) sources: Vec<IpAddr>,
     pub(crate) connections: usize,
+    /// How many other workers have before.
+    pub(crate) before: usize,
     /// Share of them that reads slowly when told to.
     pub(crate) slow_share: f64,
     pub(crate) time_field: String,
@@ -63,10 +66,12 @@ pub(crate) struct Setup {
 pub(crate) enum Command {
     /// Open all connections, evenly over this time.
     Connect(Duration),
-    /// From now on only messages of this time or later count.
-    Floor(u64),
+    /// What counts from now on.
+    Count(Counting),
     /// Hand over what was measured.
     Report,
+    /// Hand over what was measured, and say how far the clients are.
+    Review,
     /// So many random clients leave, and return at once.
     Leave(usize),
     /// All drop at once, and return at once.
@@ -77,11 +82,17 @@ pub(crate) enum Command {
     Stop,
 }
 
-/// What a worker answers to [`Command::Report`].
+/// What a worker answers to [`Command::Report`] and [`Command::Review`].
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) worker: usize,
-    pub(crate) interval: Interval,
+    /// What was measured, and whether it counts.
+    pub(crate) pieces: Vec<(bool, Interval)>,
+    /// Nanoseconds on a processor, and waiting for one.
+    pub(crate) ran: u64,
+    pub(crate) waited: u64,
+    /// Highest number of each open client that may read, if it has one; only in a review.
+    pub(crate) highest: Vec<Option<u64>>,
     /// Connections open.
     pub(crate) open: usize,
     /// Connections on their way, or not begun.
@@ -101,6 +112,8 @@ pub(crate) struct Worker {
     pending: usize,
     /// Bytes a second of the slow clients, while they are slow.
     slow_rate: Option<u64>,
+    /// Bytes they may read, less than one.
+    slow_credit: f64,
     schedule: Schedule,
     replies: Sender<Reply>,
     stopping: bool,
@@ -114,7 +127,8 @@ impl Worker {
     pub(crate) fn new(number: usize, setup: Setup, replies: Sender<Reply>) -> std::io::Result<(Self, Arc<Waker>)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
-        let slow = |at: usize| (at as f64 * setup.slow_share) as usize != ((at + 1) as f64 * setup.slow_share) as usize;
+        let slow_up_to = |at: usize| (at as f64 * setup.slow_share) as usize;
+        let slow = |at: usize| slow_up_to(setup.before + at) != slow_up_to(setup.before + at + 1);
         let connections = (0..setup.connections).map(|at| {
             let mut connection = Connection::default();
             connection.client.slow = slow(at);
@@ -130,6 +144,7 @@ impl Worker {
             open: 0,
             pending: setup.connections,
             slow_rate: None,
+            slow_credit: 0.0,
             schedule: Schedule::default(),
             replies,
             stopping: false,
@@ -158,7 +173,9 @@ impl Worker {
                 woke = wall();
             }
             for at in std::mem::take(&mut self.again) {
-                self.read(at, &mut room, false, woke);
+                self.connections[at].again = false;
+                // To the very end: what the poll had to say of it has been said.
+                self.read(at, &mut room, true, woke);
             }
             for event in events.iter().filter(|event| event.token() != WAKE) {
                 self.ready(event, &mut room, woke);
@@ -180,9 +197,15 @@ impl Worker {
     fn obey(&mut self, command: &Command, room: &mut [u8]) {
         match *command {
             Command::Connect(over) => self.timers.ramp(wall(), over, self.connections.len()),
-            // Messages carry their time to the microsecond at least, cut.
-            Command::Floor(floor) => self.meter.begin(floor / 1_000 * 1_000),
-            Command::Report => self.report(),
+            Command::Count(counting) => {
+                self.connections.iter_mut().for_each(|connection| connection.client.accounted = 0);
+                self.meter.count(counting, wall());
+            }
+            Command::Report => self.report(Vec::new()),
+            Command::Review => {
+                let open = self.connections.iter().filter(|c| c.state == State::Open && !c.client.slow);
+                self.report(open.map(|connection| connection.client.tracker.highest()).collect());
+            }
             Command::Leave(count) => self.leave(count),
             Command::Storm => self.storm(),
             Command::Slow(rate) => {
@@ -197,10 +220,11 @@ impl Worker {
         }
     }
 
-    fn report(&mut self) {
-        let mut interval = self.meter.take(wall());
-        (interval.ran, interval.waited) = self.schedule.since_last();
-        let reply = Reply { worker: self.number, interval, open: self.open, pending: self.pending };
+    fn report(&mut self, highest: Vec<Option<u64>>) {
+        let pieces = self.meter.take(wall());
+        let (ran, waited) = self.schedule.since_last();
+        let (worker, open, pending) = (self.number, self.open, self.pending);
+        let reply = Reply { worker, pieces, ran, waited, highest, open, pending };
         // Without a coordinator there is nobody to tell, and Stop is next.
         let _ = self.replies.send(reply);
     }
@@ -233,7 +257,11 @@ impl Worker {
         }
         match result {
             Ok(Progress::Drained) => {}
-            Ok(Progress::More) => self.again.push(at),
+            Ok(Progress::More) => {
+                if !std::mem::replace(&mut self.connections[at].again, true) {
+                    self.again.push(at);
+                }
+            }
             Err(end) => self.end(at, end),
         }
     }
@@ -243,6 +271,8 @@ impl Worker {
         let connection = &mut self.connections[at];
         let (was, slow, returning) = (connection.state, connection.client.slow, connection.client.returning);
         connection.drop_stream();
+        // Who is gone is no longer waited for.
+        self.meter.interval.accounted -= std::mem::take(&mut connection.client.accounted);
         match was {
             State::Open | State::Closing => self.open -= 1,
             _ => self.pending -= 1,
@@ -304,20 +334,19 @@ impl Worker {
     }
 
     fn read_slowly(&mut self, room: &mut [u8]) {
-        let rate = self.slow_rate.unwrap_or(0);
-        let budget = (rate as f64 * SLOW_TICK.as_secs_f64()) as usize;
-        let budget = budget.min(room.len());
-        if budget == 0 {
-            return;
-        }
+        self.slow_credit += self.slow_rate.unwrap_or(0) as f64 * SLOW_TICK.as_secs_f64();
+        let budget = self.slow_credit as usize;
+        self.slow_credit -= budget as f64;
         let woke = wall();
         for at in 0..self.connections.len() {
-            let connection = &mut self.connections[at];
-            if connection.client.slow
-                && connection.state == State::Open
-                && let Err(end) = connection.read_once(&mut room[..budget], woke, &mut self.meter)
-            {
-                self.end(at, end);
+            let mut left = budget;
+            while left > 0 && self.connections[at].client.slow && self.connections[at].state == State::Open {
+                let take = left.min(room.len());
+                match self.connections[at].read_once(&mut room[..take], woke, &mut self.meter) {
+                    Ok(Some(length)) => left -= length,
+                    Ok(None) => break,
+                    Err(end) => self.end(at, end),
+                }
             }
         }
     }
@@ -332,7 +361,8 @@ impl Worker {
             }
             if self.connections[at].state == State::Open {
                 self.connections[at].close();
-                self.again_connect(at, 0);
+                self.reconnect(at, 0);
+                self.meter.interval.left += 1;
                 left -= 1;
             }
         }
@@ -344,14 +374,15 @@ impl Worker {
             (0..self.connections.len()).filter(|at| self.connections[*at].state == State::Open).collect();
         // Everybody is gone before the first one is back.
         open.iter().for_each(|at| self.connections[*at].drop_stream());
-        open.into_iter().for_each(|at| self.again_connect(at, now));
+        open.into_iter().for_each(|at| self.reconnect(at, now));
     }
 
     /// Connects an open client anew; `since` is when it left, 0 = it does not matter.
-    fn again_connect(&mut self, at: usize, since: u64) {
+    fn reconnect(&mut self, at: usize, since: u64) {
         let client = &mut self.connections[at].client;
         client.returning = true;
         client.since = since;
+        self.meter.interval.accounted -= std::mem::take(&mut self.connections[at].client.accounted);
         self.connections[at].drop_stream();
         self.open -= 1;
         self.pending += 1;

@@ -140,7 +140,8 @@ fn thresholds(run: &Run) -> String {
         return String::new();
     }
     let rows = run.thresholds.iter().map(|threshold| {
-        let (class, word) = if threshold.crossed { ("bad", "crossed") } else { ("good", "held") };
+        let word = threshold.word();
+        let class = if word == "held" { "good" } else { "bad" };
         let shown = if threshold.shown.is_empty() { "not measured" } else { &threshold.shown };
         let (expression, shown) = (escape(&threshold.expression), escape(shown));
         format!("<tr><td class=\"left {class}\">{word}</td><td class=\"left\">{expression}</td><td>{shown}</td></tr>\n")
