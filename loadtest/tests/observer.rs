@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{fan_out, frame, message, now_us, only, report, serve, wait_for_end};
+use support::{TAKEN, fan_out, frame, message, now_us, only, report, serve, wait_for_end};
 
 /// Measures everything from the first connection on.
 fn observe(name: &str, address: std::net::SocketAddr, connections: &str, more: &[&str]) -> Value {
@@ -41,7 +41,7 @@ fn drops_repeats_and_disorder_are_counted_exactly() {
     assert_eq!(run["traffic"]["delivered"], 14.0 / 16.0);
     assert_eq!(run["connections"]["opened"], CLIENTS);
     assert_eq!(run["connections"]["disconnects"], 0);
-    assert_eq!(run["latency"]["untimed"], 0);
+    assert_eq!(run["traffic"]["untimed"], 0);
 }
 
 /// Delays so long that the way over the loopback is less than the histogram's thousandth.
@@ -65,7 +65,7 @@ fn latencies_are_those_the_server_made() {
 fn the_first_message_of_a_newcomer_may_be_old_without_being_late() {
     let address = serve(|_, stream| send(&stream, &[message(7, now_us() - 9_000_000), message(8, now_us())]));
     let run = observe("retained", address, "2", &[]);
-    assert_eq!(run["latency"]["retained"], 2);
+    assert_eq!(run["traffic"]["retained"], 2);
     assert_eq!(run["latency"]["delivery_us"]["count"], 2);
     assert!(run["latency"]["delivery_us"]["max"].as_f64().expect("a number") < 2e6, "{run}");
     assert_eq!(run["sequence"]["holes"], 0);
@@ -112,7 +112,7 @@ fn fragments_binary_and_control_frames_are_understood() {
     assert_eq!(run["sequence"]["numbered"], 4);
     assert_eq!(run["sequence"]["holes"], 0);
     assert_eq!(run["latency"]["delivery_us"]["count"], 4);
-    assert_eq!(run["latency"]["untimed"], 4);
+    assert_eq!(run["traffic"]["untimed"], 4);
     assert!(run["latency"]["delivery_us"]["max"].as_f64().expect("a number") < 2e6, "{run}");
 }
 
@@ -129,42 +129,76 @@ fn without_times_and_numbers_the_rest_is_reported() {
     assert!(warnings.contains("losses cannot be seen"), "{warnings}");
 }
 
-/// Two seconds in which the server takes nothing: the messages that were due meanwhile show them.
+#[test]
+fn what_no_hole_tells_of_is_told_otherwise() {
+    let address = serve(|number, stream| {
+        // The first gets everything, the second lacks the end, the third gets nothing.
+        let last = [100, 60, 0][number.min(2)];
+        send(&stream, &(1..=last).map(|number| message(number, now_us())).collect::<Vec<_>>());
+    });
+    let run = observe("behind", address, "3", &[]);
+    assert_eq!(run["sequence"]["holes"], 0);
+    assert_eq!(run["sequence"]["silent_clients"], 1);
+    assert_eq!(run["sequence"]["behind"], 40);
+    let warnings = run["warnings"].to_string();
+    assert!(warnings.contains("1 open clients received no number") && warnings.contains("40 messages behind"), "{run}");
+}
+
+#[test]
+fn a_numbering_that_begins_anew_is_no_loss_and_an_absurd_one_no_panic() {
+    let address = serve(|number, stream| {
+        let numbers: &[u64] =
+            if number == 0 { &[999_999, 1_000_000, 1, 2, 3] } else { &[0, u64::MAX - 1, u64::MAX, 0, 7] };
+        send(&stream, &numbers.iter().map(|number| message(*number, now_us())).collect::<Vec<_>>());
+    });
+    let run = observe("restart", address, "1", &[]);
+    assert_eq!((&run["sequence"]["restarts"], &run["sequence"]["holes"]), (&Value::from(1), &Value::from(0)), "{run}");
+    let run = observe("absurd", address, "2", &[]);
+    assert_eq!(run["traffic"]["messages"], 10, "{run}");
+    assert!(run["sequence"]["holes"].as_u64().is_some_and(|holes| holes > 1 << 62), "{run}");
+}
+
+/// Two seconds in which the server takes nothing: the messages that were due meanwhile show them, in
+/// mid-run and at its end.
 #[test]
 fn a_stalled_server_cannot_hide() {
-    let stall = Duration::from_secs(2);
-    let address = fan_out(move |published| {
-        if published == 150 {
-            std::thread::sleep(stall);
+    for stalled in [150, 448] {
+        let address = fan_out(move |published| {
+            if published == stalled {
+                std::thread::sleep(Duration::from_secs(2));
+            }
+            TAKEN
+        });
+        let (socket, publish) = (format!("ws://{address}/ws/x"), format!("http://{address}/publish/x"));
+        let arguments = [
+            "--url",
+            &socket,
+            "--publish-url",
+            &publish,
+            "--publish-rate",
+            "100",
+            "--connections",
+            "5",
+            "--ramp",
+            "100ms",
+            "--warmup",
+            "500ms",
+            "--duration",
+            "4s",
+        ];
+        let (report, _) = report("stall", &arguments);
+        let run = only(&report);
+        assert_eq!(run["publisher"]["scheduled"], 400);
+        assert_eq!(run["publisher"]["published"], 400);
+        assert_eq!(run["traffic"]["messages"], 2_000);
+        assert_eq!(run["traffic"]["delivered"], 1.0);
+        let figure = |at: &str| run.pointer(at).and_then(Value::as_f64).expect("a number");
+        assert!(figure("/latency/delivery_us/p99.9") >= 1.95e6, "{run}");
+        if stalled == 150 {
+            // Half of what was due in the stall waited for more than half of it.
+            assert!(figure("/latency/delivery_us/p90") >= 0.9e6, "{run}");
+            assert!(figure("/latency/uncorrected_us/p90") < figure("/latency/delivery_us/p90"), "{run}");
+            assert!(figure("/traffic/longest_silence_us") >= 1.95e6, "{run}");
         }
-    });
-    let (socket, publish) = (format!("ws://{address}/ws/x"), format!("http://{address}/publish/x"));
-    let arguments = [
-        "--url",
-        &socket,
-        "--publish-url",
-        &publish,
-        "--publish-rate",
-        "100",
-        "--connections",
-        "5",
-        "--ramp",
-        "100ms",
-        "--warmup",
-        "500ms",
-        "--duration",
-        "4s",
-    ];
-    let (report, _) = report("stall", &arguments);
-    let run = only(&report);
-    assert_eq!(run["publisher"]["scheduled"], 400);
-    assert_eq!(run["publisher"]["published"], 400);
-    assert_eq!(run["traffic"]["messages"], 2_000);
-    assert_eq!(run["traffic"]["delivered"], 1.0);
-    let figure = |at: &str| run.pointer(at).and_then(Value::as_f64).expect("a number");
-    assert!(figure("/latency/delivery_us/p99.9") >= 1.95e6, "{run}");
-    // Half of what was due in the stall waited for more than half of it.
-    assert!(figure("/latency/delivery_us/p90") >= 0.9e6, "{run}");
-    assert!(figure("/latency/uncorrected_us/p50") < figure("/latency/delivery_us/p90"), "{run}");
-    assert!(figure("/traffic/longest_silence_us") >= 1.95e6, "{run}");
+    }
 }

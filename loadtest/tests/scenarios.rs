@@ -257,7 +257,7 @@ fn every_field_of_a_report_is_documented() {
     fields(&play("churn", &threshold), &mut names);
     fields(&play("slow", &threshold), &mut names);
     fields(&play("ramp", &["--step-duration", "200ms", "--max-rate", "150", "--server-pid", &pid]), &mut names);
-    assert!(names.len() > 90, "{names:?}");
+    assert!(names.len() > 80, "{names:?}");
     let missing: Vec<_> = names.iter().filter(|name| !documentation.contains(name.as_str())).collect();
     assert!(missing.is_empty(), "REPORT.md says nothing of {missing:?}");
 }

@@ -71,7 +71,7 @@ pub(crate) static KEYS: &[Key] = &[
         "warmup",
         "TIME",
         "2s",
-        "From the last connect to the measurement; 0s measures from the first connect on",
+        "From the last connect to the measurement; 0s without a publisher measures from the first connect on",
         warmup,
         value::duration
     ),

@@ -34,6 +34,8 @@ pub(crate) fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Loads a WebSocket fan-out server and measures delivery: from publish to receive, for every message")
         .args_conflicts_with_subcommands(true)
+        // Of an option given twice the last counts, so that a script's can be changed behind it.
+        .args_override_self(true)
         .args(keys)
         .arg(path("file", "A TOML file that describes one run or several; flags go before it"))
         .arg(path("json", "Write the report as JSON"))

@@ -47,8 +47,9 @@ pub(super) struct Bench<'a> {
     pub(super) scheduled: u64,
     pub(super) ramp_seconds: f64,
     pub(super) connected_by_ramp: u64,
-    pub(super) own_before: u64,
-    pub(super) own_connected: u64,
+    /// Resident memory of the harness with some connections and with all of the ramp.
+    pub(super) own_few: (u64, u64),
+    pub(super) own_all: (u64, u64),
     pub(super) own_start: Usage,
     /// Highest number of each client that was open at the end.
     pub(super) highest: Vec<Option<u64>>,
@@ -92,8 +93,8 @@ impl<'a> Bench<'a> {
             scheduled: 0,
             ramp_seconds: 0.0,
             connected_by_ramp: 0,
-            own_before: 0,
-            own_connected: 0,
+            own_few: (0, 0),
+            own_all: (0, 0),
             own_start: Usage::default(),
             highest: Vec::new(),
             warnings,
@@ -102,7 +103,7 @@ impl<'a> Bench<'a> {
         // What has to be there for any number of connections is there after two questions.
         bench.poll()?;
         bench.poll()?;
-        bench.own_before = Usage::of_self().rss;
+        bench.own_few = (Usage::of_self().rss, 0);
         Ok(bench)
     }
 
@@ -151,12 +152,16 @@ impl<'a> Bench<'a> {
         while self.ledger.pending > 0 && before.elapsed() < longest && !self.over() {
             self.pass("connecting", TICK, |_| Ok(()))?;
             self.poll()?;
+            // From then on only the connections grow: every kind of figure has been noted once.
+            if self.own_few.1 == 0 && self.ledger.open * 10 >= self.plan.connections {
+                self.own_few = (Usage::of_self().rss, self.ledger.open as u64);
+            }
             let failed = self.ledger.whole.connect_errors.total();
             self.hopeless = self.ledger.whole.opened == 0 && failed >= HOPELESS.min(self.plan.connections as u64);
         }
         self.ramp_seconds = before.elapsed().as_secs_f64();
         self.connected_by_ramp = self.ledger.whole.opened;
-        self.own_connected = Usage::of_self().rss;
+        self.own_all = (Usage::of_self().rss, self.ledger.open as u64);
         if let Some(watch) = &mut self.watch {
             watch.connected();
         }

@@ -161,7 +161,8 @@ fn latency(free: &Received) -> Option<Latency> {
 fn harness(bench: &Bench<'_>, seconds: f64) -> Harness {
     let now = Usage::of_self();
     let share = |nanos: u64| if seconds > 0.0 { nanos as f64 / 1e9 / seconds } else { 0.0 };
-    let grown = bench.own_connected.saturating_sub(bench.own_before) as f64;
+    let ((few_rss, few), (all_rss, all)) = (bench.own_few, bench.own_all);
+    let grown = all_rss.saturating_sub(few_rss) as f64;
     let workers = &bench.ledger.workers;
     let waited: u64 = workers.iter().map(|worker| worker.times.waited).sum();
     Harness {
@@ -172,8 +173,7 @@ fn harness(bench: &Bench<'_>, seconds: f64) -> Harness {
         waiting_for_cpu: share(waited) / workers.len().max(1) as f64,
         own_delay_us: bench.ledger.measured.own_delay.quantiles(),
         rss_bytes: now.rss,
-        bytes_per_connection: (bench.connected_by_ramp > 0)
-            .then(|| CONNECTION_BYTES as f64 + grown / bench.connected_by_ramp as f64),
+        bytes_per_connection: (all > few).then(|| CONNECTION_BYTES as f64 + grown / (all - few) as f64),
     }
 }
 
@@ -185,8 +185,8 @@ fn own_fault(bench: &Bench<'_>, run: &Run) -> Vec<String> {
     let excused = matches!(bench.plan.scenario, Scenario::Ramp | Scenario::Storm);
     if !excused && bench.ledger.saturated as f64 > measured as f64 * SATURATED_SHARE {
         reasons.push(format!(
-            "the harness was saturated in {} of {measured} seconds (busiest worker {} of a core, waiting for one {}): \
-             more --workers, another machine, or less load",
+            "the harness was saturated, or had no processor, in {} of {measured} seconds (workers: busiest {} of a core, \
+             waiting {}): more --workers, another machine, or less load",
             bench.ledger.saturated,
             share(run.harness.busiest_worker),
             share(run.harness.waiting_for_cpu)

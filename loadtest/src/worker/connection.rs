@@ -193,7 +193,6 @@ impl Connection {
         if bytes.is_empty() {
             return Ok(());
         }
-        meter.interval.wire_bytes += bytes.len() as u64;
         let Self { decoder, scanner, length, client, outgoing, .. } = self;
         let mut close = None;
         let mut on = |event: Event<'_>| match event {
@@ -220,7 +219,10 @@ impl Connection {
             }
             Event::Close(..) => {}
         };
-        if let Err(reason) = decoder.feed(bytes, &mut on) {
+        let fed = decoder.feed(bytes, &mut on);
+        // Behind the messages: one of them may be the first that counts.
+        meter.interval.wire_bytes += bytes.len() as u64;
+        if let Err(reason) = fed {
             return Err(End::Lost(format!("protocol error: {reason}")));
         }
         if let Some((code, reason)) = close {

@@ -116,6 +116,12 @@ impl Meter {
         pieces
     }
 
+    /// A client is gone: what it has received is no longer waited for.
+    pub(crate) fn forget(&mut self, client: &mut Client) {
+        let gone = std::mem::take(&mut client.accounted);
+        self.interval.accounted = self.interval.accounted.saturating_sub(gone);
+    }
+
     fn switch(&mut self, counting: Counting, now: u64) {
         self.cut = None;
         self.note_silence(now);

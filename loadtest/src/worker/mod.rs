@@ -271,8 +271,7 @@ impl Worker {
         let connection = &mut self.connections[at];
         let (was, slow, returning) = (connection.state, connection.client.slow, connection.client.returning);
         connection.drop_stream();
-        // Who is gone is no longer waited for.
-        self.meter.interval.accounted -= std::mem::take(&mut connection.client.accounted);
+        self.meter.forget(&mut connection.client);
         match was {
             State::Open | State::Closing => self.open -= 1,
             _ => self.pending -= 1,
@@ -382,7 +381,7 @@ impl Worker {
         let client = &mut self.connections[at].client;
         client.returning = true;
         client.since = since;
-        self.meter.interval.accounted -= std::mem::take(&mut self.connections[at].client.accounted);
+        self.meter.forget(&mut self.connections[at].client);
         self.connections[at].drop_stream();
         self.open -= 1;
         self.pending += 1;

@@ -98,12 +98,19 @@ pub(crate) fn wait_for_end(mut stream: &TcpStream) {
     while stream.read(&mut bytes).is_ok_and(|read| read > 0) {}
 }
 
-/// Sends everything that is posted to every client; before each publication it calls `before`.
-pub(crate) fn fan_out(before: impl Fn(u64) + Send + Sync + 'static) -> SocketAddr {
+/// What a publication is answered with, and whether the connection is closed then.
+pub(crate) type Answer = Option<(&'static str, bool)>;
+
+/// An answer to a publication that was taken.
+pub(crate) const TAKEN: Answer = Some(("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", false));
+
+/// Sends everything that is posted to every client; `answer` is asked before, with the number of the
+/// publication from 1.
+pub(crate) fn fan_out(answer: impl Fn(u64) -> Answer + Send + Sync + 'static) -> SocketAddr {
     let clients = Arc::new(Mutex::new(Vec::<TcpStream>::new()));
+    let published = AtomicU64::new(0);
     serve_raw(move |_, mut stream| {
         let mut reader = BufReader::new(stream.try_clone().expect("a clone"));
-        let mut published = 0;
         while let Some(head) = read_head(&mut reader) {
             if head.starts_with("GET") {
                 accept(&mut stream, &head);
@@ -112,11 +119,13 @@ pub(crate) fn fan_out(before: impl Fn(u64) + Send + Sync + 'static) -> SocketAdd
             }
             let mut body = vec![0; header(&head, "content-length").expect("a length").parse().expect("a number")];
             reader.read_exact(&mut body).expect("a whole body");
-            published += 1;
-            before(published);
+            let Some((answer, close)) = answer(published.fetch_add(1, Ordering::Relaxed) + 1) else { continue };
             let bytes = frame(0x81, &body);
             clients.lock().expect("no panic").iter_mut().for_each(|client| drop(client.write_all(&bytes)));
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+            let _ = stream.write_all(answer.as_bytes());
+            if close {
+                return;
+            }
         }
     })
 }
