@@ -37,12 +37,6 @@ fn a_connection_may_end_with_every_answer() {
         ("close", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"),
         ("old", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}"),
         ("until-end", "HTTP/1.1 200 OK\r\n\r\n{}"),
-        // Without a word of it, as after a time of idleness.
-        ("silently", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"),
-        (
-            "chunked",
-            "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        ),
     ] {
         let run = publish(name, fan_out(move |_| Some((answer, true))), &[]);
         assert_eq!(run["publisher"]["published"], 40, "{name}: {run}");
@@ -50,6 +44,24 @@ fn a_connection_may_end_with_every_answer() {
         assert_eq!(run["traffic"]["messages"], 80, "{name}: {run}");
         assert_eq!(run["sequence"]["disorder"], 0, "{name}: {run}");
     }
+}
+
+/// As after a time of idleness: what is sent at that very moment is lost, and said to be.
+#[test]
+fn a_connection_may_end_without_a_word() {
+    let run = publish("silently", fan_out(|_| TAKEN.map(|(answer, _)| (answer, true))), &[]);
+    let published = run["publisher"]["published"].as_u64().expect("a number");
+    assert_eq!(run["publisher"]["publish_errors"], 40 - published, "{run}");
+    assert!(published >= 20, "{run}");
+}
+
+#[test]
+fn answers_in_several_parts_are_one() {
+    let answer = "HTTP/1.1 103 Early Hints\r\n\r\n\
+                  HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+    let run = publish("parts", fan_out(move |_| Some((answer, false))), &[]);
+    assert_eq!(run["publisher"]["published"], 40, "{run}");
+    assert_eq!(run["traffic"]["messages"], 80, "{run}");
 }
 
 #[test]

@@ -82,6 +82,8 @@ struct Shared {
     /// Messages that have neither been answered nor failed.
     open: AtomicU64,
     stop: AtomicBool,
+    /// The server ends connections: a request that is sent behind another may be lost.
+    one_at_a_time: AtomicBool,
     /// CPU of its threads.
     schedules: Mutex<Vec<Schedule>>,
 }
@@ -268,14 +270,19 @@ impl Sending {
     }
 
     fn publish(&mut self, due: u64) -> Result<(), String> {
-        if self.link.as_ref().is_some_and(Link::is_closed) {
-            self.link = None;
-        }
-        self.connect()?;
-        let Some(link) = &mut self.link else { return Ok(()) };
         let gone = || "the server closed the publisher's connection".to_owned();
-        // Blocks while too many are unanswered.
-        link.slots.send(()).map_err(|_| gone())?;
+        let link = loop {
+            if self.link.as_ref().is_some_and(Link::is_closed) {
+                self.link = None;
+            }
+            self.connect()?;
+            let Some(link) = &mut self.link else { return Ok(()) };
+            // Blocks while too many are unanswered; the answer waited for may have been the last.
+            link.slots.send(()).map_err(|_| gone())?;
+            if !link.closed.load(Ordering::Acquire) {
+                break link;
+            }
+        };
         let sent = wall();
         write_request(&self.setup, self.number, due, sent, &mut self.request);
         link.unanswered.fetch_add(1, Ordering::AcqRel);
@@ -304,7 +311,8 @@ impl Sending {
             std::thread::sleep(RETRY_AFTER);
             format!("cannot connect to {}: {error}", self.setup.address)
         })?;
-        let (slots, taken) = sync_channel(self.setup.pipeline.max(1));
+        let one = self.shared.one_at_a_time.load(Ordering::Relaxed);
+        let (slots, taken) = sync_channel(if one { 1 } else { self.setup.pipeline });
         let (sent, waiting) = channel();
         let (closed, unanswered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         self.link =
@@ -354,6 +362,7 @@ impl Answers {
                 None => failure = self.answer(&mut reader, due, sent),
             }
             if failure.is_some() {
+                self.shared.one_at_a_time.store(true, Ordering::Relaxed);
                 self.closed.store(true, Ordering::Release);
                 // A write under way fails, and does not wait for a server that reads no more.
                 let _ = reader.get_ref().shutdown(Shutdown::Both);
