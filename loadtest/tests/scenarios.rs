@@ -83,10 +83,22 @@ fn steady_delivers_every_message_to_everybody() {
     assert!(run["timeline"].as_array().is_some_and(|seconds| !seconds.is_empty()));
 }
 
+/// Ramps until a machine that is busy with other things lets the harness keep up.
+fn ramp(more: &[&str]) -> Value {
+    for _ in 0..10 {
+        let run = play("ramp", more);
+        let excused =
+            |step: &Value| step["why"].as_str().is_some_and(|why| why.contains("the harness did not keep up"));
+        if !run["outcome"]["steps"].as_array().is_some_and(|steps| steps.iter().any(excused)) {
+            return run;
+        }
+    }
+    panic!("the harness never kept up");
+}
+
 #[test]
 fn ramp_finds_the_highest_rate_that_holds() {
-    let run =
-        play("ramp", &["--step-factor", "2", "--step-duration", "500ms", "--max-rate", "400", "--p99-limit", "5s"]);
+    let run = ramp(&["--step-factor", "2", "--step-duration", "500ms", "--max-rate", "400", "--p99-limit", "5s"]);
     let steps = run["outcome"]["steps"].as_array().expect("steps");
     let rates: Vec<_> = steps.iter().filter_map(|step| step["rate"].as_f64()).collect();
     assert_eq!(rates, [100.0, 200.0, 400.0]);
@@ -101,7 +113,7 @@ fn ramp_finds_the_highest_rate_that_holds() {
 #[test]
 fn ramp_ends_where_too_little_arrives() {
     // Nobody can do this: the limit is crossed by the first message.
-    let run = play("ramp", &["--step-duration", "500ms", "--p99-limit", "1us"]);
+    let run = ramp(&["--step-duration", "500ms", "--p99-limit", "1us"]);
     assert_eq!(run["outcome"]["knee"], Value::Null);
     assert_eq!(run["outcome"]["steps"][0]["why"], "p99 over the limit");
     assert_eq!(run["verdict"], "invalid");
