@@ -80,8 +80,9 @@ pub(super) struct Inner {
 }
 
 impl Frame {
-    /// Frames `message` as the channel's message number `seq`.
-    pub(super) fn new(message: &Message, seq: u64, published: Instant, counters: Arc<ChannelCounters>) -> Self {
+    /// Frames `message` as the channel's message number `seq`, published at `published` and counted in
+    /// `counters`. [`Channel::publish`](super::Channel::publish) does it for every message.
+    pub fn new(message: &Message, seq: u64, published: Instant, counters: Arc<ChannelCounters>) -> Self {
         let mut digits = itoa::Buffer::new();
         let parts: [&[u8]; 3] = match &message.body {
             Body::Whole(bytes) => [bytes, b"", b""],
