@@ -1,41 +1,66 @@
-//! Joining and leaving: ten thousand of each, into the channel's sets and into a single one.
+//! Joining and leaving: ten thousand of each, one by one, and all at once while another thread
+//! publishes all the time. Beside it one set behind `ArcSwap`, which every join copies.
+//!
+//! After the benchmarks a table says how long publishing took while ten thousand joined and left: until
+//! the message was accepted, which is when it is in the rings, or left with the thread that joins.
+//!
+//! ```sh
+//! cargo bench --bench register
+//! ```
+
+#![allow(clippy::print_stdout, reason = "a table is a part of what it is for")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use divan::Bencher;
-use tickcast::fanout::{Hub, HubConfig, Subscriber};
+use tickcast::fanout::{Channel, Hub, HubConfig, Message, Subscriber};
 
 const JOINS: [usize; 2] = [1_000, 10_000];
+const SHARDS: usize = 2;
 
 fn main() {
     divan::main();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments == ["--bench"] {
+        print_publish_times(10_000);
+    }
 }
 
-#[divan::bench(args = JOINS, sample_count = 10)]
+#[divan::bench(args = JOINS, sample_count = 20, sample_size = 1)]
 fn join(bencher: Bencher<'_, '_>, joins: usize) {
-    bencher.with_inputs(|| prepared(joins)).bench_local_values(|(hub, mut subscribers)| {
-        let channel = hub.channel("bench").expect("a name");
-        subscribers.iter_mut().for_each(|subscriber| subscriber.join(&channel));
-        (hub, subscribers)
-    });
+    bencher.with_inputs(|| Crowd::new(joins)).bench_local_refs(Crowd::join);
 }
 
-#[divan::bench(args = JOINS, sample_count = 10)]
+#[divan::bench(args = JOINS, sample_count = 20, sample_size = 1)]
 fn leave(bencher: Bencher<'_, '_>, joins: usize) {
-    let joined = || {
-        let (hub, mut subscribers) = prepared(joins);
-        let channel = hub.channel("bench").expect("a name");
-        subscribers.iter_mut().for_each(|subscriber| subscriber.join(&channel));
-        subscribers
-    };
-    bencher.with_inputs(joined).bench_local_values(drop);
+    bencher.with_inputs(|| Crowd::joined(joins)).bench_local_refs(Crowd::leave);
 }
 
-#[divan::bench(args = JOINS, sample_count = 10)]
+#[divan::bench(args = JOINS, sample_count = 20, sample_size = 1)]
+fn join_while_publishing(bencher: Bencher<'_, '_>, joins: usize) {
+    let prepared = || {
+        let crowd = Crowd::new(joins);
+        (Publishing::start(&crowd.channel), crowd)
+    };
+    bencher.with_inputs(prepared).bench_local_refs(|(_, crowd)| crowd.join());
+}
+
+#[divan::bench(args = JOINS, sample_count = 20, sample_size = 1)]
+fn leave_while_publishing(bencher: Bencher<'_, '_>, joins: usize) {
+    let prepared = || {
+        let crowd = Crowd::joined(joins);
+        (Publishing::start(&crowd.channel), crowd)
+    };
+    bencher.with_inputs(prepared).bench_local_refs(|(_, crowd)| crowd.leave());
+}
+
+#[divan::bench(args = JOINS, sample_count = 10, sample_size = 1)]
 fn join_one_set(bencher: Bencher<'_, '_>, joins: usize) {
     let members: Vec<_> = (0..joins).map(Arc::new).collect();
-    bencher.with_inputs(|| ArcSwap::from_pointee(Vec::new())).bench_local_values(|set| {
+    bencher.with_inputs(|| ArcSwap::from_pointee(Vec::new())).bench_local_refs(|set| {
         for member in &members {
             set.rcu(|members| {
                 let mut members = Vec::clone(members);
@@ -43,14 +68,113 @@ fn join_one_set(bencher: Bencher<'_, '_>, joins: usize) {
                 members
             });
         }
-        set
     });
 }
 
-fn prepared(count: usize) -> (Hub, Vec<Subscriber>) {
-    let hub = Hub::new(HubConfig { shards: 2, ..HubConfig::default() });
-    hub.channel("bench").expect("a name");
-    let shards = [hub.add_shard(), hub.add_shard()];
-    let subscribers = (0..count).map(|n| hub.subscriber(&shards[n % 2], n / 2)).collect();
-    (hub, subscribers)
+/// Subscribers of one channel.
+struct Crowd {
+    channel: Channel,
+    subscribers: Vec<Subscriber>,
+}
+
+impl Crowd {
+    /// Outside of the channel.
+    fn new(count: usize) -> Self {
+        let hub = Hub::new(HubConfig { shards: SHARDS, ..HubConfig::default() });
+        let channel = hub.channel("bench").expect("a name");
+        let shards: Vec<_> = (0..SHARDS).map(|_| hub.add_shard()).collect();
+        let subscribers = (0..count).map(|n| hub.subscriber(&shards[n % SHARDS], n / SHARDS)).collect();
+        Self { channel, subscribers }
+    }
+
+    /// Inside.
+    fn joined(count: usize) -> Self {
+        let mut crowd = Self::new(count);
+        crowd.join();
+        crowd
+    }
+
+    /// All join, one after the other; over when the last is in.
+    fn join(&mut self) {
+        self.subscribers.iter_mut().for_each(|subscriber| subscriber.join(&self.channel));
+        self.wait_for(self.subscribers.len());
+    }
+
+    /// All leave, one after the other; over when the last is out.
+    fn leave(&mut self) {
+        self.subscribers.iter_mut().for_each(|subscriber| subscriber.leave(&self.channel));
+        self.wait_for(0);
+    }
+
+    /// A join may be left to the thread that publishes.
+    fn wait_for(&self, count: usize) {
+        while self.channel.subscribers() != count {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// A thread that publishes without a pause until this is dropped.
+struct Publishing {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<Vec<Duration>>>,
+}
+
+impl Publishing {
+    fn start(channel: &Channel) -> Self {
+        let (channel, stop) = (channel.clone(), Arc::new(AtomicBool::new(false)));
+        let stopped = Arc::clone(&stop);
+        let message = Message::binary(vec![b'x'; 1_024]);
+        let thread = std::thread::spawn(move || {
+            let mut times = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                while channel.publish(message.clone()).is_err() {
+                    std::thread::yield_now();
+                }
+                times.push(start.elapsed());
+            }
+            times
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    /// How long it took each time until the message was accepted, in ascending order.
+    fn finish(mut self) -> Vec<Duration> {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().expect("taken once");
+        let mut times = thread.join().expect("no panic");
+        times.sort_unstable();
+        times
+    }
+}
+
+impl Drop for Publishing {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn print_publish_times(joins: usize) {
+    println!("\npublishing to up to {joins} subscribers with full rings, until accepted");
+    println!("{:<30} {:>8} {:>12} {:>12} {:>12}", "meanwhile", "calls", "median", "99 %", "slowest");
+    let mut crowd = Crowd::new(joins);
+    let publishing = Publishing::start(&crowd.channel);
+    crowd.join();
+    print_times("all join", &publishing.finish());
+    let publishing = Publishing::start(&crowd.channel);
+    std::thread::sleep(Duration::from_millis(500));
+    print_times("nothing", &publishing.finish());
+    let publishing = Publishing::start(&crowd.channel);
+    crowd.leave();
+    print_times("all leave", &publishing.finish());
+}
+
+fn print_times(meanwhile: &str, times: &[Duration]) {
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+    let (median, slow, slowest) = (at(0.5), at(0.99), at(1.0));
+    println!("{meanwhile:<30} {:>8} {median:>12.2?} {slow:>12.2?} {slowest:>12.2?}", times.len());
 }

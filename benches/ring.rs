@@ -1,10 +1,17 @@
-//! A subscriber's ring against what else could be one: a push into a full one, and a burst drained.
+//! A subscriber's ring beside a deque behind a mutex: push and pop, empty and full, alone and with
+//! a second thread at the other end.
+//!
+//! ```sh
+//! cargo bench --bench ring
+//! ```
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+use std::time::Instant;
 
 use divan::{Bencher, black_box};
-use tickcast::fanout::{Frame, Hub, Message, Ring};
+use tickcast::fanout::{Frame, Message, Ring};
 
 const CAPACITY: usize = 50;
 
@@ -12,44 +19,119 @@ fn main() {
     divan::main();
 }
 
-fn frame() -> Frame {
-    let channel = Hub::default().channel("bench").expect("a name");
-    channel.publish(Message::binary(vec![0; 1_024])).expect("alone");
-    channel.last().expect("published")
+/// A bounded queue that gives up its oldest.
+trait Queue: Sync {
+    fn new() -> Self;
+    fn push(&self, frame: Frame) -> Option<Frame>;
+    fn pop(&self) -> Option<Frame>;
 }
 
-#[divan::bench]
-fn push_full_ring(bencher: Bencher<'_, '_>) {
-    let (ring, frame) = (Ring::new(CAPACITY), frame());
-    (0..CAPACITY).for_each(|_| drop(ring.push(frame.clone())));
-    bencher.bench_local(|| black_box(ring.push(frame.clone())));
+impl Queue for Ring {
+    fn new() -> Self {
+        Self::new(CAPACITY)
+    }
+
+    fn push(&self, frame: Frame) -> Option<Frame> {
+        Self::push(self, frame)
+    }
+
+    fn pop(&self) -> Option<Frame> {
+        Self::pop(self)
+    }
 }
 
-#[divan::bench]
-fn push_full_mutex_deque(bencher: Bencher<'_, '_>) {
-    let (ring, frame) = (Mutex::new(VecDeque::with_capacity(CAPACITY)), frame());
-    bencher.bench_local(|| {
-        let mut frames = ring.lock().expect("no panic");
+struct LockedDeque(Mutex<VecDeque<Frame>>);
+
+impl Queue for LockedDeque {
+    fn new() -> Self {
+        Self(Mutex::new(VecDeque::with_capacity(CAPACITY)))
+    }
+
+    fn push(&self, frame: Frame) -> Option<Frame> {
+        let mut frames = self.0.lock().expect("no panic");
         let displaced = if frames.len() == CAPACITY { frames.pop_front() } else { None };
-        frames.push_back(frame.clone());
-        black_box(displaced)
+        frames.push_back(frame);
+        displaced
+    }
+
+    fn pop(&self) -> Option<Frame> {
+        self.0.lock().expect("no panic").pop_front()
+    }
+}
+
+fn frame() -> Frame {
+    Frame::new(&Message::binary(vec![0; 1_024]), 1, Instant::now(), Arc::default())
+}
+
+fn full<Q: Queue>(frame: &Frame) -> Q {
+    let queue = Q::new();
+    (0..CAPACITY).for_each(|_| drop(queue.push(frame.clone())));
+    queue
+}
+
+#[divan::bench(types = [Ring, LockedDeque])]
+fn pop_empty<Q: Queue>(bencher: Bencher<'_, '_>) {
+    let queue = Q::new();
+    bencher.bench_local(|| queue.pop().is_none());
+}
+
+#[divan::bench(types = [Ring, LockedDeque])]
+fn push_empty_and_pop<Q: Queue>(bencher: Bencher<'_, '_>) {
+    let (queue, frame) = (Q::new(), frame());
+    bencher.bench_local(|| {
+        drop(black_box(queue.push(frame.clone())));
+        queue.pop()
     });
 }
 
-#[divan::bench]
-fn push_full_tokio_broadcast(bencher: Bencher<'_, '_>) {
-    let (sender, _receiver) = tokio::sync::broadcast::channel(CAPACITY);
+#[divan::bench(types = [Ring, LockedDeque])]
+fn push_full<Q: Queue>(bencher: Bencher<'_, '_>) {
     let frame = frame();
-    bencher.bench_local(|| black_box(sender.send(frame.clone()).is_ok()));
+    let queue = full::<Q>(&frame);
+    bencher.bench_local(|| queue.push(frame.clone()));
 }
 
-#[divan::bench]
-fn burst_and_drain_ring(bencher: Bencher<'_, '_>) {
-    let (ring, frame) = (Arc::new(Ring::new(CAPACITY)), frame());
-    bencher.bench_local(|| {
-        (0..CAPACITY).for_each(|_| drop(ring.push(frame.clone())));
-        while let Some(frame) = ring.pop() {
-            black_box(&frame);
-        }
+#[divan::bench(types = [Ring, LockedDeque])]
+fn fill_and_drain<Q: Queue>(bencher: Bencher<'_, '_>) {
+    let (queue, frame) = (Q::new(), frame());
+    bencher.counter(divan::counter::ItemsCount::new(CAPACITY)).bench_local(|| {
+        (0..CAPACITY).for_each(|_| drop(queue.push(frame.clone())));
+        std::iter::from_fn(|| queue.pop()).for_each(|frame| drop(black_box(frame)));
+    });
+}
+
+#[divan::bench(types = [Ring, LockedDeque], sample_count = 1_000, min_time = 0.5)]
+fn push_while_another_pops<Q: Queue>(bencher: Bencher<'_, '_>) {
+    let (queue, frame) = (Q::new(), frame());
+    contended(bencher, || drop(queue.push(frame.clone())), || drop(queue.pop()));
+}
+
+#[divan::bench(types = [Ring, LockedDeque], sample_count = 1_000, min_time = 0.5)]
+fn push_full_while_another_pushes<Q: Queue>(bencher: Bencher<'_, '_>) {
+    let frame = frame();
+    let queue = full::<Q>(&frame);
+    contended(bencher, || drop(queue.push(frame.clone())), || drop(queue.push(frame.clone())));
+}
+
+#[divan::bench(types = [Ring, LockedDeque], sample_count = 1_000, min_time = 0.5)]
+fn pop_while_another_pushes<Q: Queue>(bencher: Bencher<'_, '_>) {
+    let frame = frame();
+    let queue = full::<Q>(&frame);
+    contended(bencher, || drop(queue.pop()), || drop(queue.push(frame.clone())));
+}
+
+/// Measures `one` while a second thread does nothing but `other`.
+fn contended(bencher: Bencher<'_, '_>, one: impl Fn(), other: impl Fn() + Sync) {
+    let (stop, started) = (AtomicBool::new(false), Barrier::new(2));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            started.wait();
+            while !stop.load(Ordering::Relaxed) {
+                other();
+            }
+        });
+        started.wait();
+        bencher.bench_local(one);
+        stop.store(true, Ordering::Relaxed);
     });
 }

@@ -1,55 +1,66 @@
-//! The market's side: decoding and applying a minute of real messages, and writing a snapshot.
+//! The market's state, from its updates to the bytes that are sent: bringing every symbol up to
+//! date, serialising the snapshot, and serialising and framing it.
+//!
+//! ```sh
+//! cargo bench --bench snapshot
+//! ```
 
-use divan::counter::{BytesCount, ItemsCount};
+use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use tickcast::market::{MarketState, SnapshotWriter};
-use tickcast::source::Decoder;
+use tickcast::fanout::Hub;
+use tickcast::market::{Change, MarketState, SnapshotWriter, Update};
 
-static CAPTURE: &[u8] = include_bytes!("../data/binance-20240808-1m.log.zst");
+const SYMBOLS: [usize; 4] = [4, 30, 300, 3_000];
+const TS: u64 = 1_763_870_000_123_456;
 
 fn main() {
     divan::main();
 }
 
-/// The capture's messages, without their receive times.
-fn messages() -> Vec<Vec<u8>> {
-    let text = zstd::decode_all(CAPTURE).expect("a whole capture");
-    let lines = text.split(|byte| *byte == b'\n').filter_map(|line| line.split_at_checked(20));
-    lines.map(|(_, message)| message.to_vec()).collect()
+/// Names of `symbols` instruments.
+fn names(symbols: usize) -> Vec<String> {
+    (0..symbols).map(|n| format!("S{n:04}USDT")).collect()
 }
 
-#[divan::bench(sample_count = 20)]
-fn decode_and_apply(bencher: Bencher<'_, '_>) {
-    let messages = messages();
-    let bytes: usize = messages.iter().map(Vec::len).sum();
-    bencher
-        .counter(BytesCount::new(bytes))
-        .counter(ItemsCount::new(messages.len()))
-        .with_inputs(|| messages.clone())
-        .bench_local_values(|mut messages| {
-            let (mut decoder, mut state) = (Decoder::default(), MarketState::default());
-            for message in &mut messages {
-                let update = decoder.decode(message).expect("understood");
-                state.apply(&update).expect("few symbols");
-            }
-            (state, messages)
-        });
-}
-
-/// Serialising and framing are measured together by publishing to nobody.
-#[divan::bench(args = [4, 30, 500])]
-fn snapshot(bencher: Bencher<'_, '_>, symbols: usize) {
-    let (mut decoder, mut state) = (Decoder::default(), MarketState::default());
-    for n in 0..symbols {
-        for message in [
-            format!(r#"{{"e":"trade","T":1723161255342,"s":"S{n:03}","p":"61837.63000000","q":"0.02"}}"#),
-            format!(r#"{{"u":1,"s":"S{n:03}","b":"61837.62","B":"1.5","a":"61837.63","A":"0.3"}}"#),
-        ] {
-            let mut message = message.into_bytes();
-            let update = decoder.decode(&mut message).expect("understood");
-            state.apply(&update).expect("few symbols");
+/// A quote and a trade for each.
+fn apply_all(state: &mut MarketState, names: &[String]) {
+    let decimal = |text: &str| text.parse().expect("a decimal");
+    let quote = Change::Quote {
+        bid: decimal("61837.62000000"),
+        bid_size: decimal("1.50000000"),
+        ask: decimal("61837.63000000"),
+        ask_size: decimal("0.30000000"),
+    };
+    let (price, quantity) = (decimal("61837.63000000"), decimal("0.02000000"));
+    let trade = Change::Trade { price, quantity, trades: 1, aggregated: false };
+    for symbol in names {
+        for change in [quote, trade] {
+            state.apply(&Update { symbol, ts: Some(TS), change }).expect("few symbols");
         }
     }
-    let mut writer = SnapshotWriter::default();
-    bencher.bench_local(|| writer.write(black_box(&state), 1_763_870_000_123_456));
+}
+
+fn market(symbols: usize) -> MarketState {
+    let mut state = MarketState::default();
+    apply_all(&mut state, &names(symbols));
+    state
+}
+
+#[divan::bench(args = SYMBOLS)]
+fn build(bencher: Bencher<'_, '_>, symbols: usize) {
+    let (mut state, names) = (market(symbols), names(symbols));
+    bencher.counter(ItemsCount::new(2 * symbols)).bench_local(|| apply_all(black_box(&mut state), &names));
+}
+
+#[divan::bench(args = SYMBOLS)]
+fn serialise(bencher: Bencher<'_, '_>, symbols: usize) {
+    let (state, mut writer) = (market(symbols), SnapshotWriter::default());
+    bencher.bench_local(|| writer.write(black_box(&state), TS));
+}
+
+#[divan::bench(args = SYMBOLS)]
+fn serialise_and_frame(bencher: Bencher<'_, '_>, symbols: usize) {
+    let (state, mut writer) = (market(symbols), SnapshotWriter::default());
+    let channel = Hub::default().channel("market").expect("a name");
+    bencher.bench_local(|| channel.publish(writer.write(black_box(&state), TS)).expect("alone"));
 }

@@ -1,0 +1,43 @@
+//! A message framed: head and payload in one allocation, numbered, shared. Beside it the copy alone,
+//! which no frame that owns its bytes can do without, and a publish to nobody, which is framing and
+//! a look at every set of subscribers.
+//!
+//! ```sh
+//! cargo bench --bench frame
+//! ```
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use divan::counter::BytesCount;
+use divan::{Bencher, black_box};
+use tickcast::fanout::{Frame, Hub, Message};
+use tickcast::metrics::ChannelCounters;
+
+const SIZES: [usize; 4] = [128, 1 << 10, 10 << 10, 64 << 10];
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench(args = SIZES)]
+fn encode(bencher: Bencher<'_, '_>, size: usize) {
+    let (published, counters) = (Instant::now(), Arc::<ChannelCounters>::default());
+    let message = Message::binary(vec![b'x'; size]);
+    let frame = || Frame::new(black_box(&message), 1, published, Arc::clone(&counters));
+    bencher.counter(BytesCount::new(size)).bench_local(frame);
+}
+
+#[divan::bench(args = SIZES)]
+fn publish_to_nobody(bencher: Bencher<'_, '_>, size: usize) {
+    let channel = Hub::default().channel("bench").expect("a name");
+    let message = Message::binary(vec![b'x'; size]);
+    bencher.counter(BytesCount::new(size)).bench_local(|| channel.publish(message.clone()).expect("alone"));
+}
+
+#[divan::bench(args = SIZES)]
+fn copy_only(bencher: Bencher<'_, '_>, size: usize) {
+    let message = vec![b'x'; size];
+    bencher.counter(BytesCount::new(size)).bench_local(|| Bytes::copy_from_slice(black_box(&message)));
+}

@@ -1,0 +1,139 @@
+//! Who is woken: every client's task, or one writer task a shard. Rings, marks and frames are the
+//! same in both; tasks sleep on a runtime of two threads until there is something.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::Thread;
+
+use divan::black_box;
+use tickcast::fanout::{Channel, Hub, HubConfig, Message, Shard, Subscriber, Subscription};
+use tokio::runtime::Runtime;
+
+use crate::{FanOut, PAYLOAD};
+
+const WORKERS: usize = 2;
+
+/// Frames taken by the tasks. Counting is release, reading acquire: who reads the last count knows
+/// that all have taken theirs.
+struct Taken {
+    frames: AtomicUsize,
+    subscribers: usize,
+    publisher: Thread,
+}
+
+impl Taken {
+    fn count(&self, frames: usize) {
+        let before = self.frames.fetch_add(frames, Ordering::AcqRel);
+        if (before + frames) / self.subscribers > before / self.subscribers {
+            self.publisher.unpark();
+        }
+    }
+
+    fn wait(&self, published: usize) {
+        while self.frames.load(Ordering::Acquire) < published * self.subscribers {
+            std::thread::park();
+        }
+    }
+}
+
+/// What both have: the runtime with the tasks, and a publisher outside of it.
+struct Tasks {
+    _runtime: Runtime,
+    channel: Channel,
+    message: Message,
+    published: usize,
+    taken: Arc<Taken>,
+}
+
+impl Tasks {
+    fn start(subscribers: usize, spawn: impl FnOnce(&Hub, &Channel, &Arc<Taken>)) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).build().expect("threads");
+        let hub = Hub::new(HubConfig { shards: WORKERS, ..HubConfig::default() });
+        let channel = hub.channel("bench").expect("a name");
+        let taken = Arc::new(Taken { frames: AtomicUsize::new(0), subscribers, publisher: std::thread::current() });
+        let guard = runtime.enter();
+        spawn(&hub, &channel, &taken);
+        drop(guard);
+        Self { _runtime: runtime, channel, message: Message::binary(vec![b'x'; PAYLOAD]), published: 0, taken }
+    }
+
+    fn publish(&mut self) {
+        self.channel.publish(self.message.clone()).expect("alone");
+        self.published += 1;
+    }
+
+    fn drain(&self) {
+        self.taken.wait(self.published);
+    }
+}
+
+/// A task and a `Notify` a client.
+pub(crate) struct WakePerClient(Tasks);
+
+impl FanOut for WakePerClient {
+    fn new(subscribers: usize) -> Self {
+        Self(Tasks::start(subscribers, |hub, channel, taken| {
+            for _ in 0..subscribers {
+                tokio::spawn(take_own(hub.subscribe(channel), Arc::clone(taken)));
+            }
+        }))
+    }
+
+    fn publish(&mut self) {
+        self.0.publish();
+    }
+
+    fn drain(&mut self) {
+        self.0.drain();
+    }
+}
+
+async fn take_own(mut subscription: Subscription, taken: Arc<Taken>) {
+    loop {
+        drop(black_box(subscription.recv().await));
+        taken.count(1);
+    }
+}
+
+/// A task and a `Notify` a shard: the engine as the server runs it.
+pub(crate) struct WakePerShard(Tasks);
+
+impl FanOut for WakePerShard {
+    fn new(subscribers: usize) -> Self {
+        Self(Tasks::start(subscribers, |hub, channel, taken| {
+            let shards: Vec<_> = (0..WORKERS).map(|_| hub.add_shard()).collect();
+            for (first, shard) in shards.into_iter().enumerate() {
+                let slots = 0..(first..subscribers).step_by(WORKERS).count();
+                let mut joined: Vec<_> = slots.map(|slot| hub.subscriber(&shard, slot)).collect();
+                joined.iter_mut().for_each(|subscriber| subscriber.join(channel));
+                tokio::spawn(take_for_all(shard, joined, Arc::clone(taken)));
+            }
+        }))
+    }
+
+    fn publish(&mut self) {
+        self.0.publish();
+    }
+
+    fn drain(&mut self) {
+        self.0.drain();
+    }
+}
+
+async fn take_for_all(shard: Arc<Shard>, subscribers: Vec<Subscriber>, taken: Arc<Taken>) {
+    let mut slots = Vec::new();
+    loop {
+        shard.wait().await;
+        shard.take_ready(&mut slots);
+        let mut frames = 0;
+        for slot in slots.drain(..) {
+            while let Some(frame) = subscribers[slot].pop() {
+                drop(black_box(frame));
+                frames += 1;
+            }
+        }
+        if frames > 0 {
+            taken.count(frames);
+        }
+    }
+}
