@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs all of them: format, lints, documentation, all targets,
-# every test (third-party clients and a browser among them), a smoke run of every benchmark and of the comparison.
+# every test (third-party clients and a browser among them), a smoke run of every benchmark and of the comparison,
+# and a count of instructions.
 #
 #   ./test.sh              everything
 #   ./test.sh --no-install everything, with what is there already
@@ -28,12 +29,21 @@ need() { # need COMMAND PACKAGE...: installs the packages where the command is m
   command -v "$command" >/dev/null 2>&1 || missing+=("$@")
 }
 
+install_runner() { # counts instructions; must be of the same version as the library that drives it
+  local tools=${CARGO_TARGET_DIR:-target}/tools version
+  version=$(cargo pkgid --locked gungraun | sed 's/.*[@#]//')
+  case "$("$tools/bin/gungraun-runner" --version 2>/dev/null)" in *" $version") return ;; esac
+  step "gungraun-runner $version"
+  cargo install --quiet --locked --root "$tools" --version "=$version" gungraun-runner
+}
+
 install_tools() {
   missing=()
   need cc gcc libc6-dev
   need python3 python3 python3-venv
   need node nodejs
   need npm npm
+  need valgrind valgrind
   [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || missing+=(chromium)
   if [ "${#missing[@]}" -gt 0 ]; then
     step "apt: ${missing[*]}"
@@ -41,6 +51,7 @@ install_tools() {
     as_root apt-get update -q
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
   fi
+  install_runner
   step "clients from PyPI and npm"
   if [ ! -x tests/interop/.venv/bin/python ]; then
     python3 -m venv tests/interop/.venv || {
@@ -69,6 +80,8 @@ step "examples in the documentation"
 cargo test --workspace --doc --locked
 step "benchmarks, once"
 cargo test --benches --locked
+step "instructions, against the last release"
+cargo bench --bench instructions --locked -- --check
 step "every server under load, once"
 loadtest/compare.sh --smoke
 step "all passed"
