@@ -175,9 +175,12 @@ step "fold: stacks into $out/folded.txt"
 samples=$(awk '{ sum += $NF } END { print sum + 0 }' "$work/folded")
 ((samples > 0)) || fail "no samples: the server used $cores cores"
 
-subtitle="$connections clients, $sent_rate frames/s, $opened_rate connections/s, $cores cores | tickcast $version ${server_options[*]}"
+traffic="$sent_rate frames/s"
+[[ $workload != connect ]] || traffic+=", $opened_rate connections/s"
+subtitle="$connections clients, $traffic, $cores cores | tickcast $version ${server_options[*]}"
 subtitle+=" | $event $frequency Hz, $seconds s, $(date +%F)"
-[[ $sampler == perf ]] || subtitle+=" | user space only: the kernel's time is in the function that called it"
+what="tickcast, $workload"
+[[ $sampler == perf ]] || what+=' (user space only, sampled in-process)'
 draw() { # draw FOLDED SVG TITLE [OPTION...]
     local folded=$1 svg=$2 title=$3
     shift 3
@@ -185,11 +188,11 @@ draw() { # draw FOLDED SVG TITLE [OPTION...]
         "$@" "$folded" >"$work/svg" 2>"$work/svg.log" || fail "inferno-flamegraph failed: $(tail -n 1 "$work/svg.log")"
     mv -- "$work/svg" "$svg"
 }
-draw "$work/folded" "$out/flamegraph.svg" "tickcast, $workload: where the CPU time goes" --colors rust
+draw "$work/folded" "$out/flamegraph.svg" "$what: where the CPU time goes" --colors rust
 if [[ -n $base ]]; then
     run "$tools/bin/inferno-diff-folded" --normalize "$base" "$work/folded" >"$work/diff" 2>"$work/svg.log" ||
         fail "inferno-diff-folded failed: $(tail -n 1 "$work/svg.log")"
-    draw "$work/diff" "$out/diff.svg" "tickcast, $workload: against $base (red grew, blue shrank)"
+    draw "$work/diff" "$out/diff.svg" "$what: against $(basename "$(dirname "$base")") (red grew, blue shrank)"
 fi
 
 if $smoke; then
@@ -203,8 +206,8 @@ mv -- "$work/folded" "$out/folded.txt"
 own_time "$out/folded.txt" >"$work/own"
 write_top >"$out/top.json"
 
-printf '\n%s, %s clients: %s frames/s, %s connections/s, %s frames dropped, %s cores busy\n' \
-    "$workload" "$connections" "$sent_rate" "$opened_rate" "$dropped" "$cores"
+printf '\n%s, %s clients: %s, %s frames dropped, %s cores busy\n' \
+    "$workload" "$connections" "$traffic" "$dropped" "$cores"
 verdict | sed 's/^/    /'
 print_table
 print_origin
