@@ -135,14 +135,14 @@ machine() {
 # Where figures come from.
 print_origin() { printf '\ncommit   %s\ncommand  %s\nmachine  %s\n\n' "$version" "$command_line" "$(machine)"; }
 
-# Installs what a command needs, if it is not there. Fails, having said why in `why`, if that is not possible.
+# Installs what a command needs, if it is not there and unless PROFILING_INSTALL=no. Fails, having said why in `why`, if that is not possible.
 need() { # need COMMAND PACKAGE...
     local command=$1
     shift
     ! command -v "$command" >/dev/null || return 0
     if ! command -v apt-get >/dev/null; then
         why="$command is not installed: install your distribution's package of it"
-    elif ((EUID != 0)); then
+    elif ((EUID != 0)) || [[ ${PROFILING_INSTALL:-yes} == no ]]; then
         why="$command is not installed: sudo apt-get install -y $*"
     else
         step "$command: installing $*"
