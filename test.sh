@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs all of them: format, lints, documentation, all targets,
-# every test (third-party clients and a browser among them), a smoke run of every benchmark and of the comparison,
-# and a count of instructions.
+# every test (third-party clients and a browser among them), a smoke run of every benchmark, of the comparison and of
+# the profilers, and a count of instructions.
 #
 #   ./test.sh              everything
 #   ./test.sh --no-install everything, with what is there already
@@ -44,6 +44,8 @@ install_tools() {
   need node nodejs
   need npm npm
   need valgrind valgrind
+  need strace strace
+  need heaptrack heaptrack
   [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || missing+=(chromium)
   if [ "${#missing[@]}" -gt 0 ]; then
     step "apt: ${missing[*]}"
@@ -70,6 +72,7 @@ step "format"
 cargo fmt --all --check
 step "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings
+cargo clippy --package tickcast --bins --features sampler --locked -- -D warnings
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 step "all targets"
@@ -84,4 +87,11 @@ step "instructions, against the last release"
 cargo bench --bench instructions --locked -- --check
 step "every server under load, once"
 loadtest/compare.sh --smoke
+step "the profilers, once"
+export PROFILING_INSTALL=$install
+profiling/flamegraph.sh --smoke
+profiling/flamegraph.sh --smoke --sampler in-process
+# With --no-install what these two record with may be missing.
+if command -v perf || command -v strace; then profiling/syscalls.sh --smoke; fi
+if command -v heaptrack; then profiling/memory.sh --smoke; fi
 step "all passed"

@@ -125,17 +125,23 @@ impl Publishing {
         let (channel, stop) = (channel.clone(), Arc::new(AtomicBool::new(false)));
         let stopped = Arc::clone(&stop);
         let message = Message::binary(vec![b'x'; 1_024]);
+        let (begun, started) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let mut times = Vec::new();
-            while !stopped.load(Ordering::Relaxed) {
+            loop {
                 let start = Instant::now();
                 while channel.publish(message.clone()).is_err() {
                     std::thread::yield_now();
                 }
                 times.push(start.elapsed());
+                // Whoever started this goes on when it has begun.
+                let _ = begun.send(());
+                if stopped.load(Ordering::Relaxed) {
+                    return times;
+                }
             }
-            times
         });
+        started.recv().expect("it publishes");
         Self { stop, thread: Some(thread) }
     }
 

@@ -13,6 +13,10 @@ use tickcast::source::Feed;
 use tickcast::{Hub, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+#[cfg(feature = "sampler")]
+mod sampler;
+
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -42,6 +46,10 @@ fn main() -> ExitCode {
         Ok(feed) => feed,
         Err(error) => return fail(BAD_CONFIGURATION, &error.into()),
     };
+    #[cfg(feature = "sampler")]
+    if let Err(error) = sampler::prepare() {
+        return fail(1, &error);
+    }
     match serve(config, feed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &error),
@@ -123,6 +131,8 @@ fn serve(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
 async fn run(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
     // Before anybody can connect: a signal that comes now is not lost.
     let mut signals = Signals::catch()?;
+    #[cfg(feature = "sampler")]
+    let sampler = sampler::Sampler::start()?;
     let hub = Hub::new(config.hub());
     let server = Server::bind(config.clone(), hub.clone())?;
     announce(&config, &server, &hub)?;
@@ -158,6 +168,8 @@ async fn run(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
         let _ = tell.send(shutdown.await);
     };
     tokio::spawn(server.run(shutdown)).await.context("the server failed")??;
+    #[cfg(feature = "sampler")]
+    sampler.finish().await?;
     anyhow::ensure!(!told.await.unwrap_or(false), "the publisher of snapshots failed");
     tracing::info!("stopped");
     Ok(())

@@ -29,9 +29,10 @@ pub struct Channel(Arc<Inner>);
 struct Inner {
     name: Arc<str>,
     turn: Turn<Operation>,
-    /// Who has joined, in `SETS` parts so that a join copies a small one. Written in turn only,
-    /// read by a publisher without any lock.
+    /// Who has joined, in `SETS` parts. Touched in turn only, and `ArcSwap` because that needs no lock.
     sets: Box<[ArcSwap<Vec<Arc<Inbox>>>]>,
+    /// What stands in for a set while it is changed.
+    nobody: Arc<Vec<Arc<Inbox>>>,
     last: ArcSwapOption<frame::Inner>,
     accepted: Counter,
     seq: Sequence,
@@ -67,6 +68,7 @@ impl Channel {
             name: name.into(),
             turn: Turn::new(),
             sets: (0..SETS).map(|_| ArcSwap::new(Arc::clone(&nobody))).collect(),
+            nobody,
             last: ArcSwapOption::empty(),
             accepted: Counter::default(),
             seq: Sequence::default(),
@@ -191,21 +193,34 @@ impl Channel {
             inbox.push(last);
             inbox.mark();
         }
-        let set = &self.0.sets[inbox.set];
-        let mut inboxes = Vec::with_capacity(set.load().len() + 1);
-        inboxes.extend(set.load().iter().cloned());
-        inboxes.push(inbox);
-        set.store(Arc::new(inboxes));
+        self.change(inbox.set, |inboxes| inboxes.push(inbox));
         self.0.audience.join();
     }
 
     /// In turn: after this nobody pushes to `inbox` on behalf of this channel.
     fn remove(&self, inbox: &Arc<Inbox>) {
-        let set = &self.0.sets[inbox.set];
-        let stay = set.load().iter().filter(|other| !Arc::ptr_eq(other, inbox)).cloned().collect();
-        set.store(Arc::new(stay));
+        self.change(inbox.set, |inboxes| {
+            if let Some(index) = inboxes.iter().position(|other| Arc::ptr_eq(other, inbox)) {
+                // In order: neighbours in a shard stay neighbours here, so that they are marked together.
+                inboxes.remove(index);
+            }
+            // What a crowd needed is given back when it has gone.
+            if inboxes.len() < inboxes.capacity() / 4 {
+                inboxes.shrink_to(2 * inboxes.len());
+            }
+        });
         self.0.audience.leave();
         inbox.release();
+    }
+
+    /// In turn: changes a set in place. A copy would count a reference up and another down for each of its
+    /// subscribers, which lie all over memory.
+    fn change(&self, set: usize, change: impl FnOnce(&mut Vec<Arc<Inbox>>)) {
+        let set = &self.0.sets[set];
+        // Taken out it has no other holder, unless it is `nobody` itself.
+        let mut inboxes = set.swap(Arc::clone(&self.0.nobody));
+        change(Arc::make_mut(&mut inboxes));
+        set.store(inboxes);
     }
 }
 
@@ -272,3 +287,50 @@ impl PartialEq for Channel {
 }
 
 impl Eq for Channel {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fanout::{Hub, HubConfig, Subscriber};
+
+    /// Subscribers of one set, joined in order.
+    fn joined(count: usize) -> (Channel, Vec<Subscriber>) {
+        let hub = Hub::new(HubConfig::default());
+        let (channel, shard) = (hub.channel("test").expect("a name"), hub.add_shard());
+        let mut subscribers: Vec<_> = (0..count).map(|slot| hub.subscriber(&shard, slot)).collect();
+        subscribers.iter_mut().for_each(|subscriber| subscriber.join(&channel));
+        (channel, subscribers)
+    }
+
+    fn members(channel: &Channel) -> Arc<Vec<Arc<Inbox>>> {
+        channel.0.sets.iter().map(ArcSwap::load_full).find(|set| !set.is_empty()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_set_is_changed_in_place_and_keeps_its_order() {
+        let (channel, mut subscribers) = joined(5);
+        let before = Arc::as_ptr(&members(&channel));
+        subscribers.remove(1);
+        assert_eq!(Arc::as_ptr(&members(&channel)), before, "not a copy");
+        let words: Vec<_> = members(&channel).iter().map(|inbox| inbox.word()).collect();
+        assert_eq!(words, [(0, 1), (0, 4), (0, 8), (0, 16)]);
+        channel.publish(Message::text("to all that stayed")).expect("nobody else publishes");
+        assert!(subscribers.iter().all(|subscriber| subscriber.pop().is_some()));
+        assert_eq!(channel.subscribers(), 4);
+    }
+
+    #[test]
+    fn a_set_that_somebody_holds_is_not_changed_under_them() {
+        let (channel, mut subscribers) = joined(2);
+        let held = members(&channel);
+        subscribers.pop();
+        assert_eq!((held.len(), members(&channel).len()), (2, 1));
+    }
+
+    #[test]
+    fn a_set_gives_back_what_a_crowd_needed() {
+        let (channel, mut subscribers) = joined(64);
+        subscribers.truncate(2);
+        assert!(members(&channel).capacity() <= 8, "{}", members(&channel).capacity());
+    }
+}

@@ -22,7 +22,8 @@
 //! Publishing reads the sets of subscribers through `ArcSwap` and takes no lock: it is mutex-free.
 //! It is not lock-free in the strict sense: the rings and the turn make others spin while a thread
 //! is stalled in the middle of an operation, and waking a writer that sleeps takes the mutex inside
-//! tokio's `Notify`, once per shard and sleep. Joining and leaving take a turn like publishing.
+//! tokio's `Notify`, once per shard and sleep. Joining and leaving take a turn like publishing,
+//! and change a set in it.
 //! Who may lag: any subscriber. Who may wait: nobody.
 
 mod audience;
