@@ -56,12 +56,13 @@ expect_program() { [[ -f $value && -x $value ]] || reject "$option: '$value' is 
 
 # ---------------------------------------------------------------- children and cleaning up
 
-out='' work='' server='' load='' channel=bench
+out='' fresh=false work='' server='' load='' channel=bench
 children=()
 
 # Makes the directory for what comes out, named after the time and `$1`, and one for what is only needed meanwhile.
 make_directories() {
     out=${out:-$results/$(date +%Y%m%d-%H%M%S)-$1}
+    [[ -e $out ]] || fresh=true
     mkdir -p -- "$out" || fail "cannot make the directory '$out'"
     out=$(cd -- "$out" && pwd)
     # Beside the result and not in /tmp, which may be memory: a long recording is large.
@@ -115,8 +116,8 @@ clean_up() {
     $rejected || ((status == 0)) || status=1
     stop_children
     [[ -z $work ]] || rm -rf -- "$work"
-    # Nothing came of it.
-    [[ -z $out ]] || rmdir -- "$out" 2>/dev/null || true
+    # A part of a result is none.
+    ! $fresh || ((status == 0)) || rm -rf -- "$out"
     exit "$status"
 }
 interrupted() { exit 130; }

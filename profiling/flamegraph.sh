@@ -20,7 +20,7 @@ Options:
   --connections N      clients [default: 1000; connect: 3000; ingest: 10]
   --payload SIZE       of a message, like 200 or 1KiB; not for ingest [default: 1KiB]
   --rate R             messages a second; for ingest, snapshots a second
-                       [default: 100; connect: 1; ingest: 10]
+                       [default: 97; connect: 1; ingest: 10]
   --seconds S          how long to record [default: 10]
   --diff BASE.folded   draw what changed against this recording as well, in diff.svg
   --sampler NAME       perf, in-process (user space only), or auto, which is the first that works
@@ -30,7 +30,8 @@ Options:
   --out DIR            where the results go
   --server-bin FILE    profile this server instead of building one
   --loadtest-bin FILE  use this load test instead of building one
-  --smoke              a short run for CI that fails if the result is not usable: 100 connections, 2 s
+  --smoke              a short run for CI that fails if the result is not usable: 100 connections, 997 messages
+                       a second, 2 s
   -h, --help           print this
 
 Server options default to `--source none`, and for ingest to `--source replay --replay-speed 0`.
@@ -88,6 +89,8 @@ done
 [[ $workload != ingest || -z $payload ]] || reject "--payload: the messages of ingest are snapshots"
 if $smoke; then
     connections=${connections:-100} seconds=${seconds:-2} frequency=${frequency:-997}
+    # Enough work in two seconds for a sampler that sees at most every tick.
+    [[ $workload != fanout ]] || rate=${rate:-997}
 fi
 seconds=${seconds:-10} payload=${payload:-1KiB}
 # Prime, so that samples do not march in step with timers that tick 100 or 1,000 times a second. One
@@ -95,16 +98,18 @@ seconds=${seconds:-10} payload=${payload:-1KiB}
 # would cost machines with many cores more than it tells.
 frequency=${frequency:-499}
 
+# Rates are prime like the frequency: the in-process sampler goes by the kernel's tick, usually 4 ms, and would see
+# all or nothing of what is done in step with it.
 publish=true
 case $workload in
-    fanout) rate=${rate:-100} scenario=(--scenario steady) stage=measuring duration=$((seconds + 3)) ;;
+    fanout) rate=${rate:-97} scenario=(--scenario steady) stage=measuring duration=$((seconds + 3)) ;;
     connect)
         connections=${connections:-3000} rate=${rate:-1} scenario=(--scenario churn --churn-share '100%')
         stage=churn duration=$((seconds + 3))
         ;;
     slow)
         # The second half is the one with slow clients, and they must have filled what the kernel takes.
-        rate=${rate:-100} scenario=(--scenario slow --slow-share '10%' --slow-rate 0)
+        rate=${rate:-97} scenario=(--scenario slow --slow-share '10%' --slow-rate 0)
         stage='some slow' duration=$((2 * (seconds + 4)))
         ;;
     ingest)
@@ -173,7 +178,7 @@ stop_children
 step "fold: stacks into $out/folded.txt"
 "fold_$recorder"
 samples=$(awk '{ sum += $NF } END { print sum + 0 }' "$work/folded")
-((samples > 0)) || fail "no samples: the server used $cores cores"
+((samples > 0)) || fail "no samples: the server used $cores cores, try more --connections or another --rate"
 
 traffic="$sent_rate frames/s"
 [[ $workload != connect ]] || traffic+=", $opened_rate connections/s"
