@@ -279,6 +279,12 @@ fn warnings(bench: &Bench<'_>, run: &Run) -> Vec<String> {
     if let Some(own) = run.harness.own_delay_us.filter(|own| own.p99 > p99 / 2.0) {
         warnings.push(format!("up to {} of the p99 may be the harness's own reading", time_us(own.p99)));
     }
+    if plan.scenario == Scenario::Ramp && bench.ledger.saturated > 0 {
+        let waiting = share(run.harness.waiting_for_cpu);
+        warnings.push(format!(
+            "the harness was saturated, or waited for a processor ({waiting}): latencies are at most these"
+        ));
+    }
     if plan.scenario == Scenario::Storm && bench.ledger.saturated > 0 {
         let seconds = bench.ledger.saturated;
         warnings.push(format!("the harness was saturated for {seconds} s: the recovery is partly its own"));
