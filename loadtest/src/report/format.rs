@@ -27,7 +27,7 @@ pub(crate) fn count(value: u64) -> String {
 
 /// Something a second: `1,234,567`, `98.7`.
 pub(crate) fn rate(value: f64) -> String {
-    if value >= 1e3 { count(value.round() as u64) } else { three_digits(value) }
+    if value >= 999.5 { count(value.round() as u64) } else { three_digits(value) }
 }
 
 /// A fraction of 1 in percent: `99.98 %`.
@@ -156,6 +156,7 @@ mod tests {
         assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(count(0), "0");
         assert_eq!(rate(98.74), "98.7");
+        assert_eq!(rate(999.97), "1,000");
         assert_eq!(rate(131_072.4), "131,072");
         assert_eq!(share(1.0), "100 %");
         assert_eq!(share(0.99999), "99.99 %");

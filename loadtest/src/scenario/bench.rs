@@ -20,7 +20,7 @@ use crate::worker::{Command, Counting, wall};
 pub(super) const TICK: Duration = Duration::from_millis(100);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 /// Between the order to publish and the first message, so that everybody knows from when on to count.
-const LEAD: Duration = Duration::from_millis(200);
+pub(super) const LEAD: Duration = Duration::from_millis(200);
 /// Where it cannot be counted what is under way, nothing is when nothing has come for this long.
 const QUIET: u64 = 2_000_000_000;
 /// A ramp of which this many attempts failed, and none succeeded, is given up.

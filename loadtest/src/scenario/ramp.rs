@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::bench::Bench;
+use super::bench::{Bench, LEAD};
 use super::ledger::WorkerTimes;
 use super::summary::publisher_late;
 use super::watch::Watch;
@@ -13,9 +13,6 @@ use crate::publisher::{Counts, Job, Publisher};
 use crate::report::model::{Knee, Outcome, Step};
 use crate::stats::{Interval, Latencies};
 use crate::worker::wall;
-
-/// Between the order and a step's first message.
-const LEAD: Duration = Duration::from_millis(200);
 
 /// Everything about a step, in case it is the knee.
 struct Measured {

@@ -26,7 +26,7 @@ pub(super) fn all(run: &Run) -> String {
     }
     out.push_str(&panel("Connections", &list(&connections)));
     let mut traffic = facts::traffic(run);
-    traffic.push(facts::fact("pings answered", count(run.traffic.pings)));
+    traffic.push(facts::fact("pings", count(run.traffic.pings)));
     traffic.extend(facts::oddities(run));
     out.push_str(&panel("Traffic", &list(&traffic)));
     for (title, facts) in
