@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use divan::Bencher;
-use tickcast::fanout::{Channel, Hub, HubConfig, Message, Subscriber};
+use tickcast::fanout::{Channel, Hub, Message, Place, Rounds, Shard};
 
 const JOINS: [usize; 2] = [1_000, 10_000];
 const SHARDS: usize = 2;
@@ -71,20 +71,27 @@ fn join_one_set(bencher: Bencher<'_, '_>, joins: usize) {
     });
 }
 
-/// Subscribers of one channel.
+/// Clients of one channel.
 struct Crowd {
     channel: Channel,
-    subscribers: Vec<Subscriber>,
+    shards: Vec<(Arc<Shard>, Rounds)>,
+    clients: usize,
+    /// By shard and slot.
+    places: Vec<Vec<Option<Place>>>,
 }
 
 impl Crowd {
     /// Outside of the channel.
-    fn new(count: usize) -> Self {
-        let hub = Hub::new(HubConfig { shards: SHARDS, ..HubConfig::default() });
+    fn new(clients: usize) -> Self {
+        let hub = Hub::default();
         let channel = hub.channel("bench").expect("a name");
-        let shards: Vec<_> = (0..SHARDS).map(|_| hub.add_shard()).collect();
-        let subscribers = (0..count).map(|n| hub.subscriber(&shards[n % SHARDS], n / SHARDS)).collect();
-        Self { channel, subscribers }
+        let add = |_| {
+            let shard = hub.add_shard();
+            let rounds = hub.rounds(&shard);
+            (shard, rounds)
+        };
+        let places = vec![vec![None; clients.div_ceil(SHARDS)]; SHARDS];
+        Self { channel, shards: (0..SHARDS).map(add).collect(), clients, places }
     }
 
     /// Inside.
@@ -94,15 +101,28 @@ impl Crowd {
         crowd
     }
 
-    /// All join, one after the other; over when the last is in.
+    /// All join, one after the other, and are taken over by the owners of their shards.
     fn join(&mut self) {
-        self.subscribers.iter_mut().for_each(|subscriber| subscriber.join(&self.channel));
-        self.wait_for(self.subscribers.len());
+        let memberships: Vec<_> = (0..self.clients).map(|n| self.channel.join(&self.shards[n % SHARDS].0)).collect();
+        self.wait_for(self.clients);
+        for (n, membership) in memberships.into_iter().enumerate() {
+            let (shard, slot) = (n % SHARDS, n / SHARDS);
+            let rounds = &mut self.shards[shard].1;
+            let (place, _) = rounds.register(slot, membership).expect("joined");
+            let _ = rounds.catch_up(place);
+            self.places[shard][slot] = Some(place);
+        }
     }
 
     /// All leave, one after the other; over when the last is out.
     fn leave(&mut self) {
-        self.subscribers.iter_mut().for_each(|subscriber| subscriber.leave(&self.channel));
+        for ((_, rounds), places) in self.shards.iter_mut().zip(&mut self.places) {
+            for slot in 0..places.len() {
+                if let Some(place) = places[slot].take() {
+                    rounds.deregister(place, |slot, place| places[slot] = Some(place));
+                }
+            }
+        }
         self.wait_for(0);
     }
 
@@ -165,7 +185,7 @@ impl Drop for Publishing {
 }
 
 fn print_publish_times(joins: usize) {
-    println!("\npublishing to up to {joins} subscribers with full rings, until accepted");
+    println!("\npublishing to up to {joins} clients that nobody serves, until accepted");
     println!("{:<30} {:>8} {:>12} {:>12} {:>12}", "meanwhile", "calls", "median", "99 %", "slowest");
     let mut crowd = Crowd::new(joins);
     let publishing = Publishing::start(&crowd.channel);

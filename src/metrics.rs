@@ -20,11 +20,6 @@ impl Counter {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// Counts one; returns how many there were before.
-    pub(crate) fn next(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed)
-    }
-
     /// How many so far.
     #[inline]
     pub fn get(&self) -> u64 {

@@ -36,7 +36,7 @@ fn take_consecutive(subscription: &mut Subscription, count: u64) -> u64 {
 fn joins_race_publications() {
     const JOINERS: usize = 3;
     const JOINS: usize = 2_000;
-    let hub = Hub::new(HubConfig { shards: 4, queue_size: 1 << 14, ..HubConfig::default() });
+    let hub = Hub::new(HubConfig { queue_size: 1 << 14, ..HubConfig::default() });
     let channel = hub.channel("race").expect("a name");
     let done = AtomicBool::new(false);
     let joined_behind = AtomicU64::new(0);

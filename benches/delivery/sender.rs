@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io::{IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use tickcast::fanout::{Channel, Hub, HubConfig, Message, Subscription};
+use tickcast::fanout::{Channel, Hub, Message, Subscription};
 use tickcast::source::SourceKind;
 use tickcast::{Config, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -88,7 +88,7 @@ impl Sender for Floor {
     }
 }
 
-/// The same rings, one task a client, each with a `Notify` of its own.
+/// A ring, a task and a `Notify` a client.
 pub(crate) struct PerClient {
     runtime: Runtime,
     address: SocketAddr,
@@ -98,7 +98,7 @@ pub(crate) struct PerClient {
 impl Sender for PerClient {
     fn start(plan: Plan) -> Result<Self> {
         let runtime = runtime(plan)?;
-        let hub = Hub::new(HubConfig { shards: plan.workers, ..HubConfig::default() });
+        let hub = Hub::default();
         let channel = hub.channel("market")?;
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
         let address = listener.local_addr()?;

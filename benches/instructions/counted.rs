@@ -24,12 +24,12 @@ fn idle(subscribers: usize) -> Engine {
     engine
 }
 
-/// All rings are full.
+/// Nothing was looked at for a ring's worth of messages.
 fn lagging(subscribers: usize) -> Engine {
     Engine::lagging(subscribers, PAYLOAD)
 }
 
-/// One frame waits for each.
+/// One frame waits for all.
 fn published(subscribers: usize) -> Engine {
     let engine = idle(subscribers);
     engine.publish();
@@ -46,13 +46,13 @@ fn publish(engine: Engine) -> Engine {
     engine
 }
 
-// From the marks to what a vectored write takes.
+// From the mark to what a vectored write takes.
 #[library_benchmark]
 #[bench::to_1(args = (1), setup = published)]
 #[bench::to_1000(args = (1_000), setup = published)]
 #[bench::to_20_bursts_of_50(args = (20), setup = lagging)]
 fn deliver(mut engine: Engine) -> Engine {
-    engine.drain(|frame| {
+    engine.deliver(|frame| {
         black_box(IoSlice::new(frame.wire()));
     });
     engine

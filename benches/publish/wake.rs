@@ -1,14 +1,15 @@
-//! Who is woken: every client's task, or one writer task a shard. Rings, marks and frames are the
-//! same in both; tasks sleep on a runtime of two threads until there is something.
+//! Who is woken: every client's task, which has a ring of its own, or one writer task a shard. Frames
+//! are the same in both; tasks sleep on a runtime of two threads until there is something.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Thread;
 
 use divan::black_box;
-use tickcast::fanout::{Channel, Hub, HubConfig, Message, Shard, Subscriber, Subscription};
+use tickcast::fanout::{Channel, Hub, Message, Rounds, Shard, Subscription};
 use tokio::runtime::Runtime;
 
+use crate::support::engine::go_rounds;
 use crate::{FanOut, PAYLOAD};
 
 const WORKERS: usize = 2;
@@ -48,7 +49,7 @@ struct Tasks {
 impl Tasks {
     fn start(subscribers: usize, spawn: impl FnOnce(&Hub, &Channel, &Arc<Taken>)) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).build().expect("threads");
-        let hub = Hub::new(HubConfig { shards: WORKERS, ..HubConfig::default() });
+        let hub = Hub::default();
         let channel = hub.channel("bench").expect("a name");
         let taken = Arc::new(Taken { frames: AtomicUsize::new(0), subscribers, publisher: std::thread::current() });
         let guard = runtime.enter();
@@ -101,12 +102,10 @@ pub(crate) struct WakePerShard(Tasks);
 impl FanOut for WakePerShard {
     fn new(subscribers: usize) -> Self {
         Self(Tasks::start(subscribers, |hub, channel, taken| {
-            let shards: Vec<_> = (0..WORKERS).map(|_| hub.add_shard()).collect();
-            for (first, shard) in shards.into_iter().enumerate() {
-                let slots = 0..(first..subscribers).step_by(WORKERS).count();
-                let mut joined: Vec<_> = slots.map(|slot| hub.subscriber(&shard, slot)).collect();
-                joined.iter_mut().for_each(|subscriber| subscriber.join(channel));
-                tokio::spawn(take_for_all(shard, joined, Arc::clone(taken)));
+            for first in 0..WORKERS {
+                let (shard, share) = (hub.add_shard(), (first..subscribers).step_by(WORKERS).len());
+                let rounds = go_rounds(hub, &shard, channel, share);
+                tokio::spawn(take_for_all(shard, rounds, Arc::clone(taken)));
             }
         }))
     }
@@ -120,17 +119,13 @@ impl FanOut for WakePerShard {
     }
 }
 
-async fn take_for_all(shard: Arc<Shard>, subscribers: Vec<Subscriber>, taken: Arc<Taken>) {
-    let mut slots = Vec::new();
+async fn take_for_all(shard: Arc<Shard>, mut rounds: Rounds, taken: Arc<Taken>) {
     loop {
         shard.wait().await;
-        shard.take_ready(&mut slots);
+        rounds.collect();
         let mut frames = 0;
-        for slot in slots.drain(..) {
-            while let Some(frame) = subscribers[slot].pop() {
-                drop(black_box(frame));
-                frames += 1;
-            }
+        while let Some(delivery) = rounds.next_delivery() {
+            frames += black_box(delivery.frames).len();
         }
         if frames > 0 {
             taken.count(frames);

@@ -1,9 +1,9 @@
-//! The engine with subscribers in it and nobody behind them: shards whose owner is the benchmark.
+//! The engine with clients in it and no sockets behind them: shards whose owner is the benchmark.
 
 use std::hint::black_box;
 use std::sync::Arc;
 
-use tickcast::fanout::{Channel, Frame, Hub, HubConfig, Message, Shard, Subscriber};
+use tickcast::fanout::{Channel, Frame, Hub, HubConfig, Message, Rounds, Shard};
 
 /// Writer tasks, as on a machine with two cores.
 const SHARDS: usize = 2;
@@ -12,31 +12,22 @@ const SHARDS: usize = 2;
 pub struct Engine {
     pub channel: Channel,
     message: Message,
-    shards: Vec<Arc<Shard>>,
-    /// By shard and slot.
-    subscribers: Vec<Vec<Subscriber>>,
-    slots: Vec<usize>,
+    rounds: Vec<Rounds>,
 }
 
 impl Engine {
-    /// `subscribers` in a channel, to be sent messages of `payload` bytes.
-    pub fn new(subscribers: usize, payload: usize) -> Self {
-        let hub = Hub::new(HubConfig { shards: SHARDS, ..HubConfig::default() });
+    /// `clients` in a channel, to be sent messages of `payload` bytes.
+    pub fn new(clients: usize, payload: usize) -> Self {
+        let hub = Hub::default();
         let channel = hub.channel("bench").expect("a name");
-        let shards: Vec<_> = (0..SHARDS).map(|_| hub.add_shard()).collect();
-        let mut joined: Vec<Vec<Subscriber>> = (0..SHARDS).map(|_| Vec::new()).collect();
-        for n in 0..subscribers {
-            let mut subscriber = hub.subscriber(&shards[n % SHARDS], n / SHARDS);
-            subscriber.join(&channel);
-            joined[n % SHARDS].push(subscriber);
-        }
-        let message = Message::binary(vec![b'x'; payload]);
-        Self { channel, message, shards, subscribers: joined, slots: Vec::with_capacity(subscribers) }
+        let shares = (0..SHARDS).map(|shard| (shard..clients).step_by(SHARDS).len());
+        let rounds = shares.map(|share| go_rounds(&hub, &hub.add_shard(), &channel, share)).collect();
+        Self { channel, message: Message::binary(vec![b'x'; payload]), rounds }
     }
 
     /// The same with every ring full.
-    pub fn lagging(subscribers: usize, payload: usize) -> Self {
-        let engine = Self::new(subscribers, payload);
+    pub fn lagging(clients: usize, payload: usize) -> Self {
+        let engine = Self::new(clients, payload);
         (0..HubConfig::default().queue_size).for_each(|_| engine.publish());
         engine
     }
@@ -45,26 +36,31 @@ impl Engine {
         self.channel.publish(self.message.clone()).expect("alone");
     }
 
-    /// Visits all who are marked and takes everything out of their rings, as a writer task does.
-    pub fn drain(&mut self, mut take: impl FnMut(Frame)) {
-        let Self { shards, subscribers, slots, .. } = self;
-        for (shard, subscribers) in shards.iter().zip(subscribers) {
-            shard.take_ready(slots);
-            for slot in slots.drain(..) {
-                while let Some(frame) = subscribers[slot].pop() {
-                    take(frame);
-                }
+    /// Brings all clients what they have not had, as a writer task does.
+    pub fn deliver(&mut self, mut take: impl FnMut(&Frame)) {
+        for rounds in &mut self.rounds {
+            rounds.collect();
+            while let Some(delivery) = rounds.next_delivery() {
+                delivery.frames.for_each(&mut take);
             }
         }
     }
 
-    /// Takes everything out and throws it away.
+    /// Brings it, and nobody looks.
     pub fn discard(&mut self) {
-        self.drain(|frame| drop(black_box(frame)));
+        self.deliver(|frame| {
+            black_box(frame);
+        });
     }
+}
 
-    /// All who joined, in no order.
-    pub fn subscribers(&self) -> impl Iterator<Item = &Subscriber> {
-        self.subscribers.iter().flatten()
+/// `clients` of a shard in a channel, and the rounds that serve them.
+pub fn go_rounds(hub: &Hub, shard: &Arc<Shard>, channel: &Channel, clients: usize) -> Rounds {
+    let mut rounds = hub.rounds(shard);
+    for _ in 0..clients {
+        let slot = shard.claim().expect("room");
+        let (place, _) = rounds.register(slot, channel.join(shard)).expect("nobody else is inside");
+        let _ = rounds.catch_up(place);
     }
+    rounds
 }

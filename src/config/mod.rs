@@ -131,12 +131,7 @@ impl Default for Config {
 impl Config {
     /// How a hub for this configuration is laid out.
     pub fn hub(&self) -> HubConfig {
-        HubConfig {
-            shards: self.workers,
-            queue_size: self.ws.queue_size,
-            max_channels: self.publish.max_channels,
-            ..HubConfig::default()
-        }
+        HubConfig { queue_size: self.ws.queue_size, max_channels: self.publish.max_channels, ..HubConfig::default() }
     }
 
     /// The whole configuration as TOML, every key spelled out.

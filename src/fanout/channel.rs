@@ -7,18 +7,19 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::audience::Audience;
-use super::shard::Shard;
-use super::subscriber::Inbox;
+use super::lane::Lane;
+use super::membership::{Joined, JoinedCell};
+use super::subscription::Inbox;
 use super::turn::{MAX_PENDING, Turn};
-use super::{Frame, Message, SETS, frame};
+use super::{Frame, Membership, Message, Shard, frame};
 use crate::metrics::{ChannelCounters, Counter, Histogram};
 
 /// One stream of messages. A clone is another handle on the same channel.
 ///
 /// # Order
 /// Publications, joins and departures take turns: one order for all, in which messages are
-/// numbered, framed and pushed. A subscriber gets the last message before its join, then every
-/// later one: no hole, no repeat.
+/// numbered, framed and pushed. Who joins gets the last message before that, then every later one: no
+/// hole, no repeat.
 ///
 /// # Lagging
 /// A full ring loses its oldest frame to the newest, counted; nobody waits for it.
@@ -28,11 +29,14 @@ pub struct Channel(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     name: Arc<str>,
+    /// Frames a ring holds.
+    queue_size: usize,
     turn: Turn<Operation>,
-    /// Who has joined, in `SETS` parts. Touched in turn only, and `ArcSwap` because that needs no lock.
-    sets: Box<[ArcSwap<Vec<Arc<Inbox>>>]>,
-    /// What stands in for a set while it is changed.
-    nobody: Arc<Vec<Arc<Inbox>>>,
+    /// The shards with clients in this channel. Touched in turn only, and `ArcSwap` because that needs
+    /// no lock; so are the subscriptions.
+    lanes: ArcSwap<Vec<Arc<Lane>>>,
+    /// The subscriptions inside the process.
+    inboxes: ArcSwap<Vec<Arc<Inbox>>>,
     last: ArcSwapOption<frame::Inner>,
     accepted: Counter,
     seq: Sequence,
@@ -44,8 +48,13 @@ struct Inner {
 #[derive(Debug)]
 enum Operation {
     Publish(Message, Instant),
-    Join(Arc<Inbox>),
-    Leave(Arc<Inbox>),
+    Join(Arc<Shard>, Arc<JoinedCell>),
+    /// A client leaves that had the messages before this number.
+    Leave(Arc<Lane>, u64),
+    /// A client leaves that no owner has taken over.
+    Abandon(Arc<JoinedCell>),
+    Subscribe(Arc<Inbox>),
+    Unsubscribe(Arc<Inbox>),
 }
 
 /// What became of a published message.
@@ -62,18 +71,18 @@ pub struct Published {
 pub struct Busy;
 
 impl Channel {
-    pub(super) fn new(name: &str, counters: Arc<ChannelCounters>, publish_seconds: Arc<Histogram>) -> Self {
-        let nobody = Arc::new(Vec::new());
+    pub(super) fn new(name: &str, queue_size: usize, publish_seconds: Arc<Histogram>) -> Self {
         Self(Arc::new(Inner {
             name: name.into(),
+            queue_size,
             turn: Turn::new(),
-            sets: (0..SETS).map(|_| ArcSwap::new(Arc::clone(&nobody))).collect(),
-            nobody,
+            lanes: ArcSwap::default(),
+            inboxes: ArcSwap::default(),
             last: ArcSwapOption::empty(),
             accepted: Counter::default(),
             seq: Sequence::default(),
             audience: Audience::default(),
-            counters,
+            counters: Arc::default(),
             publish_seconds,
         }))
     }
@@ -152,57 +161,118 @@ impl Channel {
         self.0.audience.wanted().await;
     }
 
-    pub(super) fn enter(&self, inbox: &Arc<Inbox>) {
-        self.take_turn(Operation::Join(Arc::clone(inbox)));
+    /// Joins on behalf of a client in `shard`, whose owner takes the membership over
+    /// ([`Rounds::register`](super::Rounds::register)).
+    pub fn join(&self, shard: &Arc<Shard>) -> Membership {
+        Membership::new(self, shard)
     }
 
-    pub(super) fn exit(&self, inbox: &Arc<Inbox>) {
-        self.take_turn(Operation::Leave(Arc::clone(inbox)));
+    /// Waits until what has been accepted is in the rings, and the owners of shards have offered it
+    /// to everybody. A publisher of bursts that waits here now and then does not outrun them: a
+    /// client whose socket takes what it is given loses nothing to the burst. A slow client does not
+    /// prolong the wait.
+    pub async fn offered(&self) {
+        let accepted = self.accepted();
+        while self.seq() < accepted {
+            tokio::task::yield_now().await;
+        }
+        for lane in self.0.lanes.load_full().iter() {
+            lane.offered(accepted).await;
+        }
+    }
+
+    pub(super) fn enter(&self, shard: &Arc<Shard>, joined: &Arc<JoinedCell>) {
+        self.take_turn(Operation::Join(Arc::clone(shard), Arc::clone(joined)));
+    }
+
+    pub(super) fn exit(&self, lane: Arc<Lane>, next: u64) {
+        self.take_turn(Operation::Leave(lane, next));
+    }
+
+    pub(super) fn abandon(&self, joined: Arc<JoinedCell>) {
+        self.take_turn(Operation::Abandon(joined));
+    }
+
+    pub(super) fn subscribe(&self, inbox: &Arc<Inbox>) {
+        self.take_turn(Operation::Subscribe(Arc::clone(inbox)));
+    }
+
+    pub(super) fn unsubscribe(&self, inbox: &Arc<Inbox>) {
+        self.take_turn(Operation::Unsubscribe(Arc::clone(inbox)));
     }
 
     fn take_turn(&self, operation: Operation) {
         self.0.turn.enter(operation, |operation| match operation {
             Operation::Publish(message, at) => self.fan_out(&message, at),
-            Operation::Join(inbox) => self.add(inbox),
-            Operation::Leave(inbox) => self.remove(&inbox),
+            Operation::Join(shard, joined) => self.add_client(shard, &joined),
+            Operation::Leave(lane, next) => self.remove_client(&lane, next),
+            Operation::Abandon(joined) => {
+                if let Some(Some(Joined { lane, first, next })) = joined.get() {
+                    first.iter().for_each(Frame::count_discarded);
+                    self.remove_client(lane, *next);
+                }
+            }
+            Operation::Subscribe(inbox) => self.add_subscription(inbox),
+            Operation::Unsubscribe(inbox) => self.remove_subscription(&inbox),
         });
     }
 
-    /// In turn: numbers, frames, and pushes to everybody.
+    /// In turn: numbers, frames, and pushes once for each shard and each subscription.
     fn fan_out(&self, message: &Message, published: Instant) {
         let seq = self.seq() + 1;
         let frame = Frame::new(message, seq, published, Arc::clone(&self.0.counters));
         self.0.last.store(Some(frame.clone().into_inner()));
         self.0.counters.published.add(1);
-        let mut wake = WakeOnce::default();
-        for set in &self.0.sets {
-            let inboxes = set.load();
-            if !inboxes.is_empty() {
-                self.0.counters.pushed.add(inboxes.len() as u64);
-                push_to_all(&inboxes, &frame, &mut wake);
-            }
-        }
-        drop(wake);
+        // The audience changes in turn too, so these are exactly those who are owed the frame.
+        self.0.counters.pushed.add(self.subscribers() as u64);
+        self.0.lanes.load().iter().for_each(|lane| lane.push(frame.clone()));
+        self.0.inboxes.load().iter().for_each(|inbox| inbox.push(frame.clone()));
         self.0.seq.set(seq);
     }
 
     /// In turn: the last message, then membership; nothing can be published between the two.
-    fn add(&self, inbox: Arc<Inbox>) {
+    fn add_client(&self, shard: Arc<Shard>, joined: &JoinedCell) {
+        let known = self.0.lanes.load().iter().find(|lane| lane.is_in(&shard)).cloned();
+        let lane = known.or_else(|| {
+            let lane = Arc::new(Lane::new(shard, self.0.queue_size)?);
+            change(&self.0.lanes, |lanes| lanes.push(Arc::clone(&lane)));
+            Some(lane)
+        });
+        let membership = lane.map(|lane| {
+            lane.join();
+            self.0.audience.join();
+            let first = self.last();
+            self.0.counters.pushed.add(first.iter().len() as u64);
+            Joined { lane, first, next: self.seq() + 1 }
+        });
+        // Set here and nowhere else.
+        let _ = joined.set(membership);
+    }
+
+    /// In turn: what is not pushed by now is not owed.
+    fn remove_client(&self, lane: &Arc<Lane>, next: u64) {
+        self.0.counters.discarded.add(self.seq() + 1 - next);
+        self.0.audience.leave();
+        if lane.leave() {
+            change(&self.0.lanes, |lanes| lanes.retain(|other| !Arc::ptr_eq(other, lane)));
+        }
+    }
+
+    /// In turn, as [`Self::add_client`].
+    fn add_subscription(&self, inbox: Arc<Inbox>) {
         if let Some(last) = self.last() {
             self.0.counters.pushed.add(1);
             inbox.push(last);
-            inbox.mark();
         }
-        self.change(inbox.set, |inboxes| inboxes.push(inbox));
         self.0.audience.join();
+        change(&self.0.inboxes, |inboxes| inboxes.push(inbox));
     }
 
     /// In turn: after this nobody pushes to `inbox` on behalf of this channel.
-    fn remove(&self, inbox: &Arc<Inbox>) {
-        self.change(inbox.set, |inboxes| {
+    fn remove_subscription(&self, inbox: &Arc<Inbox>) {
+        change(&self.0.inboxes, |inboxes| {
             if let Some(index) = inboxes.iter().position(|other| Arc::ptr_eq(other, inbox)) {
-                // In order: neighbours in a shard stay neighbours here, so that they are marked together.
-                inboxes.remove(index);
+                inboxes.swap_remove(index);
             }
             // What a crowd needed is given back when it has gone.
             if inboxes.len() < inboxes.capacity() / 4 {
@@ -212,57 +282,15 @@ impl Channel {
         self.0.audience.leave();
         inbox.release();
     }
-
-    /// In turn: changes a set in place. A copy would count a reference up and another down for each of its
-    /// subscribers, which lie all over memory.
-    fn change(&self, set: usize, change: impl FnOnce(&mut Vec<Arc<Inbox>>)) {
-        let set = &self.0.sets[set];
-        // Taken out it has no other holder, unless it is `nobody` itself.
-        let mut inboxes = set.swap(Arc::clone(&self.0.nobody));
-        change(Arc::make_mut(&mut inboxes));
-        set.store(inboxes);
-    }
 }
 
-/// Pushes one reference each and marks the slots: neighbours in one word of a shard's ready set
-/// are marked together.
-fn push_to_all(inboxes: &[Arc<Inbox>], frame: &Frame, wake: &mut WakeOnce) {
-    let mut inboxes = inboxes.iter().peekable();
-    let mut marks = 0;
-    while let Some(inbox) = inboxes.next() {
-        inbox.push(frame.clone());
-        let (word, bit) = inbox.word();
-        marks |= bit;
-        let next = inboxes.peek();
-        if next.is_none_or(|next| next.word().0 != word || !Arc::ptr_eq(&next.shard, &inbox.shard)) {
-            inbox.shard.mark_word(word, marks);
-            wake.after(&inbox.shard);
-            marks = 0;
-        }
-    }
-}
-
-/// Wakes a shard when all of its rings have the frame: a shard's sets are neighbours, so that is
-/// when the next shard begins.
-#[derive(Default)]
-struct WakeOnce(Option<Arc<Shard>>);
-
-impl WakeOnce {
-    fn after(&mut self, shard: &Arc<Shard>) {
-        if !self.0.as_ref().is_some_and(|marked| Arc::ptr_eq(marked, shard))
-            && let Some(complete) = self.0.replace(Arc::clone(shard))
-        {
-            complete.wake();
-        }
-    }
-}
-
-impl Drop for WakeOnce {
-    fn drop(&mut self) {
-        if let Some(complete) = self.0.take() {
-            complete.wake();
-        }
-    }
+/// In turn: changes a set in place. A copy would count a reference up and another down for each that
+/// is in it.
+fn change<T>(set: &ArcSwap<Vec<Arc<T>>>, change: impl FnOnce(&mut Vec<Arc<T>>)) {
+    // Taken out it has no other holder, unless somebody waits for all of it.
+    let mut members = set.swap(Arc::default());
+    change(Arc::make_mut(&mut members));
+    set.store(members);
 }
 
 /// The last message's number, written in turn only. Set with release when the message is in all
@@ -291,46 +319,40 @@ impl Eq for Channel {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fanout::{Hub, HubConfig, Subscriber};
+    use crate::fanout::{Hub, Subscription};
 
-    /// Subscribers of one set, joined in order.
-    fn joined(count: usize) -> (Channel, Vec<Subscriber>) {
-        let hub = Hub::new(HubConfig::default());
-        let (channel, shard) = (hub.channel("test").expect("a name"), hub.add_shard());
-        let mut subscribers: Vec<_> = (0..count).map(|slot| hub.subscriber(&shard, slot)).collect();
-        subscribers.iter_mut().for_each(|subscriber| subscriber.join(&channel));
-        (channel, subscribers)
-    }
-
-    fn members(channel: &Channel) -> Arc<Vec<Arc<Inbox>>> {
-        channel.0.sets.iter().map(ArcSwap::load_full).find(|set| !set.is_empty()).unwrap_or_default()
+    fn subscribed(count: usize) -> (Channel, Vec<Subscription>) {
+        let hub = Hub::default();
+        let channel = hub.channel("test").expect("a name");
+        let subscriptions = (0..count).map(|_| hub.subscribe(&channel)).collect();
+        (channel, subscriptions)
     }
 
     #[test]
-    fn a_set_is_changed_in_place_and_keeps_its_order() {
-        let (channel, mut subscribers) = joined(5);
-        let before = Arc::as_ptr(&members(&channel));
-        subscribers.remove(1);
-        assert_eq!(Arc::as_ptr(&members(&channel)), before, "not a copy");
-        let words: Vec<_> = members(&channel).iter().map(|inbox| inbox.word()).collect();
-        assert_eq!(words, [(0, 1), (0, 4), (0, 8), (0, 16)]);
+    fn a_set_is_changed_in_place() {
+        let (channel, mut subscriptions) = subscribed(5);
+        let members = || Arc::as_ptr(&channel.0.inboxes.load_full());
+        let before = members();
+        subscriptions.remove(1);
+        assert_eq!(members(), before, "not a copy");
         channel.publish(Message::text("to all that stayed")).expect("nobody else publishes");
-        assert!(subscribers.iter().all(|subscriber| subscriber.pop().is_some()));
+        assert!(subscriptions.iter_mut().all(|subscription| subscription.try_recv().is_some()));
         assert_eq!(channel.subscribers(), 4);
     }
 
     #[test]
     fn a_set_that_somebody_holds_is_not_changed_under_them() {
-        let (channel, mut subscribers) = joined(2);
-        let held = members(&channel);
-        subscribers.pop();
-        assert_eq!((held.len(), members(&channel).len()), (2, 1));
+        let (channel, mut subscriptions) = subscribed(2);
+        let held = channel.0.inboxes.load_full();
+        subscriptions.pop();
+        assert_eq!((held.len(), channel.0.inboxes.load().len()), (2, 1));
     }
 
     #[test]
     fn a_set_gives_back_what_a_crowd_needed() {
-        let (channel, mut subscribers) = joined(64);
-        subscribers.truncate(2);
-        assert!(members(&channel).capacity() <= 8, "{}", members(&channel).capacity());
+        let (channel, mut subscriptions) = subscribed(64);
+        subscriptions.truncate(2);
+        let capacity = channel.0.inboxes.load().capacity();
+        assert!(capacity <= 8, "{capacity}");
     }
 }

@@ -106,7 +106,7 @@ impl Publisher {
             return;
         }
         if self.interval.is_zero() {
-            self.hub.visited(&self.channel).await;
+            self.channel.offered().await;
         }
         if !self.has_published {
             self.publish().await;

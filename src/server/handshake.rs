@@ -24,7 +24,7 @@ use super::routes::{self, Reply, error};
 use super::seat::{Seat, Seats};
 use super::session::{Arrival, Connection};
 use super::writer::{Entrance, Phase};
-use crate::fanout::Channel;
+use crate::fanout::{Channel, Membership};
 use crate::metrics::Counter;
 
 /// Largest request head, and piece of a body read at a time.
@@ -33,6 +33,9 @@ const HTTP_BUFFER: usize = 64 << 10;
 /// the client gets to see the answer instead of a reset.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 64 << 20;
+
+/// Where a connection that is answered with 101 will sit. One request of a connection is the last.
+pub(super) type Upgraded = OnceLock<(Seat, Membership)>;
 
 /// Waits until the peer says something, then serves it. When thousands connect at once, only those
 /// that are being answered have buffers, and little is left behind when all are sessions.
@@ -112,10 +115,10 @@ async fn serve<S: Connection>(
     let seat = Arc::into_inner(upgraded).and_then(OnceLock::into_inner);
     // If it failed, the answer to the handshake may have gone out in part.
     match seat.filter(|_| sound) {
-        Some(seat) => {
+        Some((seat, membership)) => {
             // A copy, usually empty: the original would keep hyper's whole buffer.
             let received = Bytes::copy_from_slice(&parts.read_buf);
-            entrances[seat.index()].admit(Arrival { io, received, seat, peer });
+            entrances[seat.index()].admit(Arrival { io, received, seat, membership, peer });
         }
         None => {
             // Whatever fails here, the peer is gone.
@@ -130,23 +133,26 @@ async fn serve<S: Connection>(
 
 /// Answers a request for a channel's stream (RFC 6455 section 4.2). If it is answered with 101, the
 /// connection becomes a session once that answer is sent.
-pub(super) fn upgrade(
+pub(super) async fn upgrade(
     mut request: Request<Incoming>,
     channel: &Channel,
     context: &Context,
-    upgraded: &OnceLock<Seat>,
+    upgraded: &Upgraded,
 ) -> Reply {
     let response = check(&request).and_then(|()| {
         fastwebsockets::upgrade::upgrade(&mut request)
             .map_err(|error| (StatusCode::BAD_REQUEST, format!("bad handshake: {error}")))
     });
-    let seated = response.and_then(|(response, _)| match Seats::take(&context.seats, channel) {
-        Some(seat) => Ok((response, seat)),
-        None => Err((StatusCode::SERVICE_UNAVAILABLE, "too many connections".to_owned())),
-    });
+    let seated = match response {
+        Ok((response, _)) => match Seats::take(&context.seats, channel).await {
+            Some(seat) => Ok((response, seat)),
+            None => Err((StatusCode::SERVICE_UNAVAILABLE, "too many connections".to_owned())),
+        },
+        Err(refusal) => Err(refusal),
+    };
     match seated {
         Ok((response, seat)) => {
-            // One request of a connection is the last: after 101 hyper hands the socket back.
+            // Nobody else sets it: after 101 hyper hands the socket back.
             let _ = upgraded.set(seat);
             let (head, _) = response.into_parts();
             Response::from_parts(head, Full::new(Bytes::new()))

@@ -13,6 +13,7 @@
 //! A session owns its socket and is visited by one task only, so nothing in it is shared and a
 //! stream of any kind, encrypted or not, fits. Timers: one a shard.
 
+mod clients;
 mod disconnect;
 mod exposition;
 mod handshake;
@@ -104,7 +105,7 @@ impl Server {
         hub.channel(MARKET)?;
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let mut shards = Shards { hub: hub.clone(), shards: Vec::new() };
-        let seats = (0..config.workers).map(|_| Arc::new(Seats::new(hub.clone(), shards.add()))).collect();
+        let seats = (0..config.workers).map(|_| Arc::new(Seats::new(shards.add()))).collect();
         let context = Context { config, hub, rates: Arc::default(), phase: phase_seen, seats };
         Ok(Self { listener, context: Arc::new(context), phase, shards })
     }
@@ -193,6 +194,6 @@ impl Shards {
 
 impl Drop for Shards {
     fn drop(&mut self) {
-        self.shards.iter().for_each(|shard| self.hub.remove_shard(shard));
+        self.shards.iter().for_each(|shard| shard.close());
     }
 }

@@ -1,7 +1,9 @@
 //! What one client is to be sent, and the write that sends it.
 //!
-//! Two lanes: control frames (Ping, Pong, Close), which overtake, and data frames out of the ring.
-//! The only thing that goes before a control frame is the rest of a frame already begun.
+//! A client that keeps up has no outbox: frames are lent to it for one write ([`send_lent`]). What its
+//! socket does not take is kept, in two lanes: control frames (Ping, Pong, Close), which overtake, and
+//! data frames in a ring of its own. The only thing that goes before a control frame is the rest of
+//! a frame already begun.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -13,7 +15,7 @@ use fastwebsockets::{OpCode, Payload};
 use tokio::io::AsyncWrite;
 
 use super::disconnect::NO_CODE;
-use crate::fanout::{Frame, Subscriber};
+use crate::fanout::{Frame, Ring};
 use crate::metrics::ShardCounters;
 
 /// Frames in one vectored write: the default ring whole, with room for control frames; a kilobyte
@@ -25,7 +27,70 @@ const MAX_WRITES: usize = 4;
 /// answers to its Pings before it may send more of them.
 const MAX_CONTROL: usize = 4 << 10;
 
-/// One client's pending output. Empty, it owns no memory.
+/// Where a writer task counts what it sends to one client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ledger<'a> {
+    pub(super) counters: &'a ShardCounters,
+    /// Since when the client being served is there. What it got of earlier messages was not on its
+    /// way to it all that time, and does not count as a delivery time.
+    pub(super) since: Instant,
+}
+
+impl Ledger<'_> {
+    fn count(&self, frame: &Frame, now: Instant) {
+        self.counters.frames_sent.add(1);
+        if frame.published() >= self.since {
+            self.counters.delivery_seconds.observe(now.saturating_duration_since(frame.published()));
+        }
+    }
+}
+
+/// Sends frames to a client for whom nothing else waits, in as few writes as possible, and leaves those
+/// in `frames` that the socket did not take to their last byte. Returns how many bytes of the first
+/// of them it took, or `None` if nothing is left.
+///
+/// # Errors
+/// The socket failed.
+pub(super) fn send_lent<'a>(
+    cx: &mut Context<'_>,
+    mut io: Pin<&mut impl AsyncWrite>,
+    frames: &mut (impl Iterator<Item = &'a Frame> + Clone),
+    ledger: Ledger<'_>,
+) -> io::Result<Option<usize>> {
+    loop {
+        let mut ahead = frames.clone();
+        let written = match (ahead.next(), ahead.next()) {
+            (None, _) => return Ok(None),
+            (Some(only), None) => io.as_mut().poll_write(cx, only.wire()),
+            _ => {
+                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                let gathered = slices.iter_mut().zip(frames.clone());
+                let len = gathered.map(|(slice, frame)| *slice = IoSlice::new(frame.wire())).count();
+                io.as_mut().poll_write_vectored(cx, &slices[..len])
+            }
+        };
+        let mut written = match written {
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(written) => written?,
+            Poll::Pending => return Ok(Some(0)),
+        };
+        ledger.counters.bytes_sent.add(written as u64);
+        let now = Instant::now();
+        while let Some(frame) = frames.clone().next() {
+            if written < frame.wire().len() {
+                if written > 0 {
+                    return Ok(Some(written));
+                }
+                break;
+            }
+            written -= frame.wire().len();
+            ledger.count(frame, now);
+            frames.next();
+        }
+    }
+}
+
+/// One client's pending output.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     control: Vec<u8>,
@@ -34,6 +99,8 @@ pub(super) struct Outbox {
     unsent: VecDeque<Frame>,
     /// Bytes of the first of them that are sent.
     frame_done: usize,
+    /// There once the client lags.
+    ring: Option<Ring>,
     closing: Closing,
 }
 
@@ -47,18 +114,29 @@ enum Closing {
     Queued,
 }
 
-/// What the clients of one writer task share.
-#[derive(Debug)]
-pub(super) struct Batch<'a> {
-    /// Lends its buffer to one client at a time; a client that keeps frames keeps the buffer.
-    pub(super) frames: &'a mut VecDeque<Frame>,
-    pub(super) counters: &'a ShardCounters,
-    /// Since when the client being served is there. What it got of earlier messages was not on its
-    /// way to it all that time, and does not count as a delivery time.
-    pub(super) since: Instant,
-}
-
 impl Outbox {
+    /// With a frame of which the socket took the first `done` bytes.
+    pub(super) fn begun(frame: Frame, done: usize) -> Self {
+        Self { unsent: VecDeque::from([frame]), frame_done: done, ..Self::default() }
+    }
+
+    /// Keeps a frame until the socket takes it, with up to `capacity` others that are not begun: the
+    /// client comes back to the newest. Returns whether another one gave way.
+    pub(super) fn push(&mut self, frame: Frame, capacity: usize) -> bool {
+        if self.closing == Closing::Queued {
+            frame.count_discarded();
+            return false;
+        }
+        let ring = self.ring.get_or_insert_with(|| Ring::new(capacity));
+        let begun = usize::from(self.frame_done > 0);
+        let is_full = self.unsent.len() + ring.len() >= begun + ring.capacity();
+        // Those taken from the ring are older than those in it.
+        let oldest = if is_full { self.unsent.remove(begun) } else { None };
+        let displaced = ring.push(frame).or(oldest);
+        displaced.iter().for_each(Frame::count_dropped);
+        displaced.is_some()
+    }
+
     /// Queues a Ping, unless so much waits before it that the client will hardly see it in time.
     pub(super) fn ping(&mut self, number: u32) {
         if !self.is_congested() {
@@ -84,6 +162,7 @@ impl Outbox {
         self.closing = Closing::Queued;
         let begun = usize::from(self.frame_done > 0);
         self.unsent.drain(begun..).for_each(|frame| frame.count_discarded());
+        self.discard_ring();
     }
 
     /// Has a Close follow what the ring holds.
@@ -106,6 +185,18 @@ impl Outbox {
     /// Counts what is left as discarded.
     pub(super) fn discard(&mut self) {
         self.unsent.drain(..).for_each(|frame| frame.count_discarded());
+        self.discard_ring();
+    }
+
+    fn discard_ring(&mut self) {
+        let ring = self.ring.take();
+        ring.iter().flat_map(|ring| std::iter::from_fn(|| ring.pop())).for_each(|frame| frame.count_discarded());
+    }
+
+    /// Whether there is nothing to send or to remember.
+    pub(super) fn is_done(&self) -> bool {
+        let is_drained = self.ring.as_ref().is_none_or(Ring::is_empty);
+        is_drained && self.is_empty() && self.closing == Closing::No
     }
 
     fn queue(&mut self, opcode: OpCode, payload: &[u8]) {
@@ -125,15 +216,10 @@ impl Outbox {
         &mut self,
         cx: &mut Context<'_>,
         mut io: Pin<&mut impl AsyncWrite>,
-        subscriber: Option<&Subscriber>,
-        batch: &mut Batch<'_>,
+        ledger: Ledger<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.unsent.capacity() == 0 {
-            self.unsent = std::mem::take(batch.frames);
-        }
-        let mut result = Poll::Ready(Ok(()));
         for writes in 0.. {
-            self.refill(subscriber);
+            self.refill();
             if self.is_empty() {
                 break;
             }
@@ -141,36 +227,19 @@ impl Outbox {
                 cx.waker().wake_by_ref();
                 break;
             }
-            result = self.poll_write(cx, io.as_mut(), batch);
-            if !matches!(result, Poll::Ready(Ok(()))) {
-                break;
-            }
+            ready!(self.poll_write(cx, io.as_mut(), ledger))?;
         }
-        if self.unsent.is_empty() {
-            *batch.frames = std::mem::take(&mut self.unsent);
-        }
-        result
+        Poll::Ready(Ok(()))
     }
 
     fn is_empty(&self) -> bool {
         self.unsent.is_empty() && self.control.is_empty()
     }
 
-    /// Takes frames from the ring. Together with those taken before they are never more than the
-    /// ring holds: a client that comes back after a stall starts with the newest.
-    fn refill(&mut self, subscriber: Option<&Subscriber>) {
-        let Some(subscriber) = subscriber.filter(|_| self.closing != Closing::Queued) else {
-            return;
-        };
-        let begun = usize::from(self.frame_done > 0);
-        let ring = subscriber.ring();
-        while self.unsent.len() > begun && self.unsent.len() - begun + ring.len() > ring.capacity() {
-            if let Some(stale) = self.unsent.remove(begun) {
-                subscriber.drop_stale(&stale);
-            }
-        }
+    /// Takes frames from the ring, and what follows the last of them.
+    fn refill(&mut self) {
         while self.unsent.len() < MAX_SLICES
-            && let Some(frame) = subscriber.pop()
+            && let Some(frame) = self.ring.as_ref().and_then(Ring::pop)
         {
             self.unsent.push_back(frame);
         }
@@ -186,7 +255,7 @@ impl Outbox {
         &mut self,
         cx: &mut Context<'_>,
         io: Pin<&mut impl AsyncWrite>,
-        batch: &Batch<'_>,
+        ledger: Ledger<'_>,
     ) -> Poll<io::Result<()>> {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let mut len = 0;
@@ -213,16 +282,16 @@ impl Outbox {
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        batch.counters.bytes_sent.add(written as u64);
-        self.advance(written, batch);
+        ledger.counters.bytes_sent.add(written as u64);
+        self.advance(written, ledger);
         Poll::Ready(Ok(()))
     }
 
     /// Forgets `written` bytes, in the order in which they were gathered.
-    fn advance(&mut self, mut written: usize, batch: &Batch<'_>) {
+    fn advance(&mut self, mut written: usize, ledger: Ledger<'_>) {
         let now = Instant::now();
         if self.frame_done > 0 {
-            written = self.advance_frame(written, now, batch);
+            written = self.advance_frame(written, now, ledger);
         }
         let control = written.min(self.control.len() - self.control_done);
         self.control_done += control;
@@ -234,12 +303,12 @@ impl Outbox {
             self.control_done = 0;
         }
         while written > 0 {
-            written = self.advance_frame(written, now, batch);
+            written = self.advance_frame(written, now, ledger);
         }
     }
 
     /// Forgets up to `written` bytes of the first frame; returns how many are left.
-    fn advance_frame(&mut self, written: usize, now: Instant, batch: &Batch<'_>) -> usize {
+    fn advance_frame(&mut self, written: usize, now: Instant, ledger: Ledger<'_>) -> usize {
         let Some(frame) = self.unsent.front() else {
             debug_assert!(false, "no more is written than was gathered");
             return 0;
@@ -249,10 +318,7 @@ impl Outbox {
             self.frame_done += written;
             return 0;
         }
-        batch.counters.frames_sent.add(1);
-        if frame.published() >= batch.since {
-            batch.counters.delivery_seconds.observe(now.saturating_duration_since(frame.published()));
-        }
+        ledger.count(frame, now);
         self.unsent.pop_front();
         self.frame_done = 0;
         written - left

@@ -262,7 +262,7 @@ async fn lines(
             };
             send(channel, message, progress).await;
             if channel.accepted() - *seen >= burst {
-                let _ = tokio::time::timeout(MAX_PACE, context.hub.visited(channel)).await;
+                let _ = tokio::time::timeout(MAX_PACE, channel.offered()).await;
                 *seen = channel.accepted();
             }
         }

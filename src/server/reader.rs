@@ -63,6 +63,12 @@ impl Reader {
         Self { max_message, head: [0; 14], head_len: 0, frame: None, message: None, control: Vec::new(), closed: false }
     }
 
+    /// Whether nothing of a message or a control frame has come that is not complete; then this reader
+    /// and a new one are the same, unless the client has sent its Close.
+    pub fn is_between_messages(&self) -> bool {
+        self.head_len == 0 && self.frame.is_none() && self.message.is_none() && !self.closed
+    }
+
     /// Reads `bytes`, unmasking them in place, and calls `on` for every event in them.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Who answers which request, and the answers that are a few lines.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +11,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
-use super::handshake::{self, Served};
-use super::seat::Seat;
+use super::handshake::{self, Served, Upgraded};
 use super::{Context, exposition, page, publish, stats};
 use crate::fanout::{Channel, Kind};
 
@@ -27,7 +26,7 @@ const REFRESH: Duration = Duration::from_millis(250);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Answers one request.
-pub(super) async fn answer(request: Request<Incoming>, context: Arc<Context>, upgraded: Arc<OnceLock<Seat>>) -> Served {
+pub(super) async fn answer(request: Request<Incoming>, context: Arc<Context>, upgraded: Arc<Upgraded>) -> Served {
     let path = request.uri().path().to_owned();
     let tail = path.strip_prefix('/').unwrap_or("*");
     let (first, rest) = tail.split_once('/').map_or((tail, None), |(first, rest)| (first, Some(rest)));
@@ -53,7 +52,7 @@ pub(super) async fn answer(request: Request<Incoming>, context: Arc<Context>, up
         ("publish", Some(name)) => publish::answer(request, &context, name).await,
         ("ws", Some(name)) => match context.hub.get(name) {
             Some(_) if context.is_draining() => draining(),
-            Some(channel) => handshake::upgrade(request, &channel, &context, &upgraded),
+            Some(channel) => handshake::upgrade(request, &channel, &context, &upgraded).await,
             None => no_channel(name),
         },
         ("snapshot", Some(name)) => match context.hub.get(name) {

@@ -1,5 +1,5 @@
 //! One WebSocket client after its handshake: its socket, what it said, what it is to be sent.
-//! Visited by the writer task of its shard; does nothing by itself and owns no timer and no task.
+//! Served by the writer task of its shard; does nothing by itself and owns no timer and no task.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -10,9 +10,11 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::disconnect::Disconnect;
-use super::outbox::{Batch, Outbox};
+use super::outbox::{Ledger, Outbox, send_lent};
 use super::reader::{Event, Reader};
 use super::seat::Seat;
+use crate::fanout::{Frame, Membership, Place};
+use crate::metrics::ShardCounters;
 
 /// Reads of one client before others get their turn.
 const MAX_READS: usize = 4;
@@ -30,23 +32,44 @@ pub(super) struct Arrival<S> {
     /// What the client sent right behind its request.
     pub(super) received: Bytes,
     pub(super) seat: Seat,
+    pub(super) membership: Membership,
     pub(super) peer: SocketAddr,
 }
 
-/// One client.
+/// What the clients of one writer task share.
+#[derive(Debug)]
+pub(super) struct Desk<'a> {
+    pub(super) counters: &'a ShardCounters,
+    /// Lent to one client's reads at a time.
+    pub(super) scratch: &'a mut [u8],
+    /// Frames a lagging client's ring holds.
+    pub(super) queue_size: usize,
+    /// Largest message of a client.
+    pub(super) max_message: usize,
+}
+
+/// One client. What it has only now and then is in boxes, so that ten thousand idle ones are small.
 #[derive(Debug)]
 pub(super) struct Session<S> {
     io: S,
-    peer: SocketAddr,
-    since: Instant,
-    seat: Seat,
     waker: Waker,
-    outbox: Outbox,
-    reader: Reader,
+    /// What its socket has not taken.
+    outbox: Option<Box<Outbox>>,
+    since: Instant,
+    /// Why the session ended, if it has.
+    end: Option<Disconnect>,
+    /// Where it stands in the shard's rounds, until it leaves its channel.
+    pub(super) place: Option<Place>,
+    /// In the middle of what the client says.
+    reader: Option<Box<Reader>>,
+    /// A number no other session ever has.
+    number: u64,
+    /// Held until the session is over.
+    _seat: Seat,
+    peer: SocketAddr,
     /// The last Ping sent, and the last that a Pong has answered.
     pinged: u32,
     answered: u32,
-    end: Option<Disconnect>,
     /// A visit has found the end.
     lingers: bool,
     /// This side has said that nothing more comes.
@@ -55,7 +78,7 @@ pub(super) struct Session<S> {
     at_eof: bool,
     /// The peer has sent its Close.
     peer_closed: bool,
-    /// For the log: what the subscriber had lost when it left.
+    /// Frames that gave way to newer ones, for the log.
     dropped: u64,
 }
 
@@ -73,18 +96,20 @@ pub(super) enum Visit {
 }
 
 impl<S: Connection> Session<S> {
-    pub(super) fn new(io: S, peer: SocketAddr, seat: Seat, max_message: usize) -> Self {
+    pub(super) fn new(io: S, peer: SocketAddr, seat: Seat, number: u64) -> Self {
         Self {
             io,
-            peer,
+            waker: seat.waker(),
+            outbox: None,
             since: Instant::now(),
-            waker: seat.subscriber().map_or_else(|| Waker::noop().clone(), |subscriber| subscriber.waker()),
-            seat,
-            outbox: Outbox::default(),
-            reader: Reader::new(max_message),
+            end: None,
+            place: None,
+            reader: None,
+            number,
+            _seat: seat,
+            peer,
             pinged: 0,
             answered: 0,
-            end: None,
             lingers: false,
             shut_down: false,
             at_eof: false,
@@ -93,11 +118,15 @@ impl<S: Connection> Session<S> {
         }
     }
 
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Queues a Ping; returns its number.
     pub(super) fn ping(&mut self) -> Option<u32> {
         self.end.is_none().then(|| {
             self.pinged += 1;
-            self.outbox.ping(self.pinged);
+            self.outbox.get_or_insert_default().ping(self.pinged);
             self.pinged
         })
     }
@@ -107,28 +136,21 @@ impl<S: Connection> Session<S> {
         self.answered >= ping
     }
 
-    /// Ends the session from this side: leaves its channels, and a Close goes out before anything
-    /// that still waits.
+    /// Ends the session from this side: a Close goes out before anything that still waits.
     pub(super) fn close(&mut self, end: Disconnect) {
         if self.end.is_none() {
             self.end = Some(end);
             if let Some((code, text)) = end.close() {
-                self.outbox.close(code, text);
+                self.outbox.get_or_insert_default().close(code, text);
             }
-            self.leave();
         }
     }
 
-    /// Ends the session once the client has been sent what its ring holds.
+    /// Ends the session once the client has been sent what waits for it.
     pub(super) fn drain(&mut self, end: Disconnect) {
         if let Some((code, text)) = end.close() {
-            self.outbox.close_when_drained(code, text);
+            self.outbox.get_or_insert_default().close_when_drained(code, text);
         }
-    }
-
-    /// Since when the client is there.
-    pub(super) fn since(&self) -> Instant {
-        self.since
     }
 
     /// Why the session ended, if it has.
@@ -136,36 +158,62 @@ impl<S: Connection> Session<S> {
         self.end
     }
 
-    /// Marks the session for a visit.
-    pub(super) fn mark(&self) {
-        self.waker.wake_by_ref();
+    /// Sends frames that are owed to the client, `lost` others before them having given way. What
+    /// its socket does not take is kept for it.
+    pub(super) fn offer<'a>(
+        &mut self,
+        mut frames: impl Iterator<Item = &'a Frame> + Clone,
+        lost: u64,
+        desk: &mut Desk<'_>,
+    ) -> Visit {
+        self.dropped += lost;
+        let keeps_up = self.outbox.is_none() && self.end.is_none();
+        if keeps_up {
+            let cx = &mut Context::from_waker(&self.waker);
+            let ledger = Ledger { counters: desk.counters, since: self.since };
+            match send_lent(cx, Pin::new(&mut self.io), &mut frames, ledger) {
+                Ok(None) => return Visit::Open,
+                Ok(Some(0)) => {}
+                Ok(Some(done)) => {
+                    let begun = frames.next().map(|frame| Outbox::begun(frame.clone(), done));
+                    self.outbox = begun.map(Box::new);
+                }
+                Err(error) => return self.fail(&error),
+            }
+        }
+        let outbox = self.outbox.get_or_insert_default();
+        for frame in frames {
+            self.dropped += u64::from(outbox.push(frame.clone(), desk.queue_size));
+        }
+        // Who has not kept up before is marked when the socket takes more.
+        if keeps_up { self.send(desk) } else { Visit::Open }
     }
 
     /// Reads what the client sent and sends what waits, as far as the socket goes.
-    pub(super) fn visit(&mut self, scratch: &mut [u8], batch: &mut Batch<'_>) -> Visit {
-        // Lent out for the visit, which is cheaper than another reference.
-        let waker = std::mem::replace(&mut self.waker, Waker::noop().clone());
-        let visit = self.read_and_send(&mut Context::from_waker(&waker), scratch, batch);
-        self.waker = waker;
-        visit
+    pub(super) fn visit(&mut self, desk: &mut Desk<'_>) -> Visit {
+        self.read(desk);
+        self.send(desk)
     }
 
-    fn read_and_send(&mut self, cx: &mut Context<'_>, scratch: &mut [u8], batch: &mut Batch<'_>) -> Visit {
-        self.read(cx, scratch);
-        let congested = self.outbox.is_congested();
-        let flushed = self.outbox.poll_flush(cx, Pin::new(&mut self.io), self.seat.subscriber(), batch);
-        if let Poll::Ready(Err(error)) = flushed {
-            self.end.get_or_insert(Disconnect::Io(error.kind()));
-            return Visit::Over;
-        }
-        if congested && !self.outbox.is_congested() {
-            cx.waker().wake_by_ref();
-        }
-        if self.outbox.is_closed() {
-            self.end.get_or_insert(Disconnect::Shutdown);
-            self.leave();
-            if !self.shut_down && Pin::new(&mut self.io).poll_shutdown(cx).is_ready() {
-                self.shut_down = true;
+    fn send(&mut self, desk: &Desk<'_>) -> Visit {
+        if let Some(outbox) = &mut self.outbox {
+            let cx = &mut Context::from_waker(&self.waker);
+            let ledger = Ledger { counters: desk.counters, since: self.since };
+            let congested = outbox.is_congested();
+            let flushed = outbox.poll_flush(cx, Pin::new(&mut self.io), ledger);
+            if congested && !outbox.is_congested() {
+                self.waker.wake_by_ref();
+            }
+            if outbox.is_closed() {
+                self.end.get_or_insert(Disconnect::Shutdown);
+                if !self.shut_down && Pin::new(&mut self.io).poll_shutdown(cx).is_ready() {
+                    self.shut_down = true;
+                }
+            } else if outbox.is_done() {
+                self.outbox = None;
+            }
+            if let Poll::Ready(Err(error)) = flushed {
+                return self.fail(&error);
             }
         }
         match self.end {
@@ -178,23 +226,28 @@ impl<S: Connection> Session<S> {
         }
     }
 
-    fn read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) {
+    fn fail(&mut self, error: &std::io::Error) -> Visit {
+        self.end.get_or_insert(Disconnect::Io(error.kind()));
+        Visit::Over
+    }
+
+    fn read(&mut self, desk: &mut Desk<'_>) {
         for reads in 0.. {
-            if self.at_eof || self.outbox.is_congested() {
+            if self.at_eof || self.outbox.as_ref().is_some_and(|outbox| outbox.is_congested()) {
                 return;
             }
             if reads == MAX_READS {
-                cx.waker().wake_by_ref();
+                self.waker.wake_by_ref();
                 return;
             }
-            let mut buffer = ReadBuf::new(scratch);
-            match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
+            let mut buffer = ReadBuf::new(desk.scratch);
+            match Pin::new(&mut self.io).poll_read(&mut Context::from_waker(&self.waker), &mut buffer) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
                     self.at_eof = true;
                     self.end.get_or_insert(Disconnect::Gone);
                 }
-                Poll::Ready(Ok(())) => self.receive(buffer.filled_mut()),
+                Poll::Ready(Ok(())) => self.receive(buffer.filled_mut(), desk.max_message),
                 Poll::Ready(Err(error)) => {
                     self.at_eof = true;
                     self.end.get_or_insert(Disconnect::Io(error.kind()));
@@ -203,33 +256,35 @@ impl<S: Connection> Session<S> {
         }
     }
 
-    /// Takes in bytes of the client; after the end they mean nothing.
-    pub(super) fn receive(&mut self, bytes: &mut [u8]) {
-        if matches!(self.end, Some(end) if end != Disconnect::Shutdown) {
+    /// Takes in bytes of the client, whose messages may have `max_message` bytes; after the end they mean
+    /// nothing.
+    pub(super) fn receive(&mut self, bytes: &mut [u8], max_message: usize) {
+        if bytes.is_empty() || matches!(self.end, Some(end) if end != Disconnect::Shutdown) {
             return;
         }
         let Self { reader, outbox, answered, pinged, .. } = self;
         let mut closed = None;
-        let read = reader.feed(bytes, &mut |event| match event {
+        let kept = reader.get_or_insert_with(|| Box::new(Reader::new(max_message)));
+        let read = kept.feed(bytes, &mut |event| match event {
             Event::Data { .. } => {}
-            Event::Ping(payload) => outbox.pong(payload),
+            Event::Ping(payload) => outbox.get_or_insert_default().pong(payload),
             Event::Pong => *answered = *pinged,
             Event::Close(code) => closed = Some(Disconnect::Closed(code)),
         });
+        if kept.is_between_messages() {
+            *reader = None;
+        }
         self.peer_closed |= closed.is_some();
         if let Some(end) = read.err().or(closed) {
             self.close(end);
         }
     }
 
-    fn leave(&mut self) {
-        self.dropped = self.seat.leave_channels().unwrap_or(self.dropped);
-    }
-
     /// Ends the session for good: counts what it leaves behind, logs, and drops the socket.
     pub(super) fn finish(mut self) {
-        self.outbox.discard();
-        self.leave();
+        if let Some(outbox) = &mut self.outbox {
+            outbox.discard();
+        }
         let end = self.end.unwrap_or(Disconnect::Gone);
         tracing::debug!(
             peer = %self.peer,

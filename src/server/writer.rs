@@ -1,28 +1,27 @@
 //! The writer: one task that serves all sessions of one shard.
 //!
 //! It sleeps until the shard is woken (something was published, a socket can go on, somebody
-//! arrived) or a deadline comes, then visits the marked sessions and nobody else. A visit never
-//! waits: a socket that takes nothing marks its session again when it does.
+//! arrived) or a deadline comes. Then it goes its rounds with what was published, and visits the
+//! sessions whose sockets were marked. Neither ever waits: a socket that takes nothing marks its
+//! session again when it does.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossbeam_queue::SegQueue;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::clients::Clients;
 use super::disconnect::Disconnect;
 use super::heartbeat::{Due, Heartbeat, SessionId};
-use super::outbox::Batch;
 use super::session::{Arrival, Connection, Session, Visit};
 use crate::config::WsConfig;
-use crate::fanout::{Frame, Hub, Shard};
+use crate::fanout::{Hub, Rounds, Shard};
 
-/// Visits before the thread is offered to others: at some microseconds each, well under a
-/// millisecond.
+/// Clients served before it is others' turn: at some microseconds each, well under a millisecond.
 const VISITS_PER_TURN: usize = 64;
-/// Read of a client at a time. Shared by all clients of a shard, so it costs nothing idle.
-const READ_BUFFER: usize = 16 << 10;
+/// Bytes sent before it is others' turn: some hundred microseconds.
+const BYTES_PER_TURN: u64 = 1 << 20;
 
 /// Whether the server serves or drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,18 +63,19 @@ pub(super) struct Writer<S> {
     ended: bool,
     /// Nobody comes any more.
     closing: bool,
-    /// By slot, each with a number no other session ever has.
-    sessions: Vec<Option<(u64, Session<S>)>>,
-    open: usize,
+    rounds: Rounds,
+    clients: Clients<S>,
+    /// Slots of those to be visited.
+    marked: Vec<usize>,
     next_number: u64,
     heartbeat: Heartbeat,
-    scratch: Box<[u8]>,
-    frames: VecDeque<Frame>,
 }
 
 impl<S: Connection> Writer<S> {
     pub(super) fn new(hub: Hub, entrance: Arc<Entrance<S>>, config: WsConfig, phase: watch::Receiver<Phase>) -> Self {
         Self {
+            rounds: hub.rounds(&entrance.shard),
+            clients: Clients::new(Arc::clone(entrance.shard.counters()), &config),
             hub,
             entrance,
             heartbeat: Heartbeat::new(config.heartbeat_interval, config.heartbeat_timeout),
@@ -84,44 +84,31 @@ impl<S: Connection> Writer<S> {
             draining: None,
             ended: false,
             closing: false,
-            sessions: Vec::new(),
-            open: 0,
+            marked: Vec::new(),
             next_number: 0,
-            scratch: vec![0; READ_BUFFER].into(),
-            frames: VecDeque::new(),
         }
     }
 
-    /// Serves until the server drains and every session is over. Visits are bounded in number
-    /// before the thread is yielded, so tokio's own budget, which counts each of them, is off.
+    /// Serves until the server drains and every session is over. Turns are bounded before the thread
+    /// is yielded, so tokio's own budget, which counts each client served, is off.
     pub(super) async fn run(self) {
         tokio::task::coop::unconstrained(self.serve()).await;
     }
 
     async fn serve(mut self) {
         let shard = Arc::clone(&self.entrance.shard);
-        let mut ready = Vec::new();
         let timer = tokio::time::sleep_until(Instant::now());
         tokio::pin!(timer);
         loop {
             if self.phase.has_changed().unwrap_or(false) {
                 self.enter_phase();
             }
-            shard.begin_pass();
-            shard.take_ready(&mut ready);
-            let mut visits = self.welcome() + self.meet_deadlines();
-            for slot in ready.drain(..) {
-                self.visit(slot);
-                visits += 1;
-                if visits.is_multiple_of(VISITS_PER_TURN) {
-                    tokio::task::yield_now().await;
-                }
-            }
-            shard.end_pass();
+            self.rounds.collect();
+            let served = self.welcome() + self.meet_deadlines() + self.visit_marked() + self.go_round();
             if self.is_finished() {
                 return;
             }
-            if visits > 0 {
+            if served > 0 {
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -144,7 +131,7 @@ impl<S: Connection> Writer<S> {
     }
 
     fn is_finished(&self) -> bool {
-        self.closing && self.open == 0 && self.entrance.arrivals.is_empty()
+        self.closing && self.clients.open() == 0 && self.entrance.arrivals.is_empty()
     }
 
     /// Takes in who arrived; returns how many.
@@ -160,22 +147,22 @@ impl<S: Connection> Writer<S> {
     }
 
     fn register(&mut self, arrival: Arrival<S>) {
-        let Arrival { io, received, seat, peer } = arrival;
+        let Arrival { io, received, seat, membership, peer } = arrival;
         self.hub.metrics().connections_total.add(1);
         let (slot, number) = (seat.slot(), self.next_number);
         self.next_number += 1;
-        let mut session = Session::new(io, peer, seat, self.config.max_message_size);
-        if self.draining.is_some() {
-            session.drain(Disconnect::Shutdown);
-        } else {
+        let mut session = Session::new(io, peer, seat, number);
+        session.receive(&mut Vec::from(received), self.config.max_message_size);
+        let registered = self.rounds.register(slot, membership);
+        session.place = registered.as_ref().map(|(place, _)| *place);
+        self.clients.insert(slot, session);
+        if self.draining.is_none() {
             self.heartbeat.expect_ping(Instant::now(), SessionId { slot, number });
         }
-        session.receive(&mut Vec::from(received));
-        if self.sessions.len() <= slot {
-            self.sessions.resize_with(slot + 1, || None);
-        }
-        self.sessions[slot] = Some((number, session));
-        self.open += 1;
+        let last = registered.and_then(|(_, last)| last);
+        let visit = self.clients.serve(slot, |session, desk| session.offer(last.iter(), 0, desk));
+        self.conclude(slot, visit);
+        self.catch_up(slot);
         // Marks from before it was here found nobody.
         self.visit(slot);
         if self.ended {
@@ -183,8 +170,13 @@ impl<S: Connection> Writer<S> {
         }
     }
 
-    fn session(&mut self, slot: usize) -> Option<&mut (u64, Session<S>)> {
-        self.sessions.get_mut(slot)?.as_mut()
+    /// Offers a client what its channel has published and its round has not brought it.
+    fn catch_up(&mut self, slot: usize) {
+        let place = self.clients.get(slot).and_then(|session| session.place);
+        if let Some(delivery) = place.and_then(|place| self.rounds.catch_up(place)) {
+            let visit = self.clients.offer(delivery);
+            self.conclude(slot, visit);
+        }
     }
 
     /// Meets a bounded number of deadlines that have come; returns how many.
@@ -204,7 +196,7 @@ impl<S: Connection> Writer<S> {
     }
 
     fn meet(&mut self, now: Instant, id: SessionId, due: Due) {
-        let Some((_, session)) = self.session(id.slot).filter(|(number, _)| *number == id.number) else {
+        let Some(session) = self.clients.get(id.slot).filter(|session| session.number() == id.number) else {
             return;
         };
         match due {
@@ -226,52 +218,112 @@ impl<S: Connection> Writer<S> {
         }
     }
 
+    /// Visits a bounded number of sessions whose sockets can go on; returns how many.
+    fn visit_marked(&mut self) -> usize {
+        if self.marked.is_empty() {
+            self.entrance.shard.take_marked(&mut self.marked);
+        }
+        let mut visited = 0;
+        while visited < VISITS_PER_TURN
+            && let Some(slot) = self.marked.pop()
+        {
+            self.visit(slot);
+            visited += 1;
+        }
+        visited
+    }
+
+    /// Serves a bounded number of clients with what was published; returns how many.
+    fn go_round(&mut self) -> usize {
+        let (mut served, enough) = (0, self.clients.bytes_sent() + BYTES_PER_TURN);
+        while served < VISITS_PER_TURN
+            && self.clients.bytes_sent() < enough
+            && let Some(delivery) = self.rounds.next_delivery()
+        {
+            let slot = delivery.slot;
+            let visit = self.clients.offer(delivery);
+            self.conclude(slot, visit);
+            served += 1;
+        }
+        self.rounds.others();
+        served
+    }
+
+    /// Reads and sends for one session.
     fn visit(&mut self, slot: usize) {
-        let Some((number, session)) = self.sessions.get_mut(slot).and_then(Option::as_mut) else {
-            return;
-        };
-        let counters = self.entrance.shard.counters();
-        let mut batch = Batch { frames: &mut self.frames, counters, since: session.since() };
-        match session.visit(&mut self.scratch, &mut batch) {
+        if self.draining.is_some() {
+            self.drain(slot);
+        }
+        let visit = self.clients.serve(slot, |session, desk| session.visit(desk));
+        self.conclude(slot, visit);
+    }
+
+    fn conclude(&mut self, slot: usize, visit: Visit) {
+        match visit {
             Visit::Open | Visit::Closing => {}
-            Visit::Closed => self.heartbeat.expect_end(Instant::now(), SessionId { slot, number: *number }),
+            Visit::Closed => {
+                self.leave(slot);
+                if let Some(session) = self.clients.get(slot) {
+                    let id = SessionId { slot, number: session.number() };
+                    self.heartbeat.expect_end(Instant::now(), id);
+                }
+            }
             Visit::Over => self.finish(slot),
         }
     }
 
+    /// Takes a session out of the rounds.
+    fn leave(&mut self, slot: usize) {
+        if let Some(place) = self.clients.get(slot).and_then(|session| session.place.take()) {
+            self.rounds.deregister(place, |slot, place| {
+                if let Some(session) = self.clients.get(slot) {
+                    session.place = Some(place);
+                }
+            });
+        }
+    }
+
     fn finish(&mut self, slot: usize) {
-        if let Some((_, session)) = self.sessions.get_mut(slot).and_then(Option::take) {
-            self.open -= 1;
+        self.leave(slot);
+        if let Some(session) = self.clients.remove(slot) {
             // Counted before the peer can see the end.
             self.hub.metrics().disconnects.add(session.end().unwrap_or(Disconnect::Gone).reason());
             session.finish();
         }
     }
 
-    /// The server drains: everybody gets what its ring holds, then a Close.
+    /// The server drains.
     fn enter_phase(&mut self) {
         let phase = *self.phase.borrow_and_update();
         self.closing = matches!(phase, Phase::Closing(_));
         if let (None, Phase::Draining(until) | Phase::Closing(until)) = (self.draining, phase) {
             self.draining = Some(until);
-            for (_, session) in self.sessions.iter_mut().flatten() {
-                session.drain(Disconnect::Shutdown);
-                session.mark();
-            }
+            self.marked.clear();
+            self.marked.extend(self.clients.slots());
         }
+    }
+
+    /// The server drains: this client gets what its channel has for it, then a Close.
+    fn drain(&mut self, slot: usize) {
+        self.catch_up(slot);
+        let Some(session) = self.clients.get(slot).filter(|session| session.place.is_some()) else {
+            return;
+        };
+        session.drain(Disconnect::Shutdown);
+        self.leave(slot);
     }
 
     /// The time to drain is over: a Close to whoever still takes one, and the end.
     fn end_all(&mut self) -> usize {
         self.ended = true;
-        let open = self.open;
-        for slot in 0..self.sessions.len() {
-            if let Some((_, session)) = self.session(slot) {
+        let slots: Vec<_> = self.clients.slots().collect();
+        for slot in &slots {
+            if let Some(session) = self.clients.get(*slot) {
                 session.close(Disconnect::Shutdown);
-                self.visit(slot);
-                self.finish(slot);
             }
+            self.visit(*slot);
+            self.finish(*slot);
         }
-        open
+        slots.len()
     }
 }

@@ -1,0 +1,127 @@
+//! A lane: one channel's way into one shard.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use super::{Frame, Ring, Shard};
+
+/// The frames of one channel that a shard's owner has not yet seen, for all the shard's clients in
+/// that channel together.
+///
+/// It begins with the first client that joins and is dead when the last has left: then nothing is
+/// pushed any more, and who comes next gets a new one.
+#[derive(Debug)]
+pub(super) struct Lane {
+    ring: Ring,
+    shard: Arc<Shard>,
+    id: usize,
+    members: Members,
+    progress: Progress,
+}
+
+impl Lane {
+    /// `None` if the shard takes no more channels.
+    pub(super) fn new(shard: Arc<Shard>, capacity: usize) -> Option<Self> {
+        let id = shard.lanes.claim()?;
+        Some(Self { ring: Ring::new(capacity), shard, id, members: Members::default(), progress: Progress::default() })
+    }
+
+    pub(super) fn id(&self) -> usize {
+        self.id
+    }
+
+    pub(super) fn is_in(&self, shard: &Arc<Shard>) -> bool {
+        Arc::ptr_eq(&self.shard, shard)
+    }
+
+    /// How many have joined and not left, registered with the owner or not.
+    pub(super) fn members(&self) -> usize {
+        self.members.get()
+    }
+
+    /// In turn.
+    pub(super) fn join(&self) {
+        self.members.0.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// In turn; returns whether that was the last. Then the owner comes to throw the lane away.
+    pub(super) fn leave(&self) -> bool {
+        let was_last = self.members.0.fetch_sub(1, Ordering::AcqRel) == 1;
+        if was_last {
+            self.mark_and_wake();
+        }
+        was_last
+    }
+
+    /// In turn. A frame that gives way leaves a hole in the sequence, which the owner counts for
+    /// everybody who was owed it.
+    #[inline]
+    pub(super) fn push(&self, frame: Frame) {
+        drop(self.ring.push(frame));
+        self.mark_and_wake();
+    }
+
+    fn mark_and_wake(&self) {
+        self.shard.lanes.mark(self.id);
+        self.shard.wake();
+    }
+
+    /// For the owner.
+    pub(super) fn pop(&self) -> Option<Frame> {
+        self.ring.pop()
+    }
+
+    /// The owner says that everybody registered has been offered the messages up to `seq`.
+    pub(super) fn set_offered(&self, seq: u64) {
+        self.progress.0.store(seq, Ordering::Release);
+        self.shard.round_ended.notify_waiters();
+    }
+
+    /// Waits until everybody has been offered the messages up to `seq`, whether or not their sockets
+    /// took them. A handshake that is not done is not waited for.
+    pub(super) async fn offered(&self, seq: u64) {
+        loop {
+            let ended = self.shard.round_ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            if self.progress.get() >= seq || self.members() == 0 || self.shard.is_closed() {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.shard.lanes.release(self.id);
+    }
+}
+
+/// How many have joined. Changed in turn; acquire and release: the owner that reads zero sees that
+/// nothing is pushed any more.
+#[derive(Debug, Default)]
+struct Members(AtomicUsize);
+
+impl Members {
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Up to which message everybody has been offered all. Written by the owner; nobody registered yet is
+/// the same as everything offered. Release and acquire: who reads it sees what the writes did.
+#[derive(Debug)]
+struct Progress(AtomicU64);
+
+impl Progress {
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+}
