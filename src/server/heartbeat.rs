@@ -14,11 +14,14 @@ const LINGER: Duration = Duration::from_secs(2);
 /// deadlines passed before it has read what came meanwhile; this is time to read it.
 const GRACE: Duration = Duration::from_millis(20);
 
-/// A session in its shard: the slot, and a number no other session ever has.
+/// Sessions that are gone before their deadlines are thrown away, if no more than that are there.
+const FEW: usize = 64;
+
+/// A session in its shard: the slot, and a number that no other session had for a long time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SessionId {
-    pub(super) slot: usize,
-    pub(super) number: u64,
+    pub(super) slot: u32,
+    pub(super) number: u32,
 }
 
 /// A deadline that has come.
@@ -32,63 +35,122 @@ pub(super) enum Due {
     Linger,
 }
 
-/// The deadlines of one shard's sessions. A session that is gone leaves its deadlines behind; they
-/// come up once and find nobody.
+/// The deadlines of one shard's sessions: 16 bytes for one that is not being asked. A session that is
+/// gone leaves its deadlines behind; they come up once and find nobody, or are thrown away when more
+/// have gone than are there.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
     interval: Duration,
     timeout: Duration,
-    pings: VecDeque<(Instant, SessionId)>,
-    pongs: VecDeque<(Instant, SessionId, u32)>,
-    verdicts: VecDeque<(Instant, SessionId, u32)>,
-    lingering: VecDeque<(Instant, SessionId)>,
+    /// Deadlines are counted from here.
+    origin: Instant,
+    pings: VecDeque<Deadline>,
+    pongs: VecDeque<(Deadline, u32)>,
+    verdicts: VecDeque<(Deadline, u32)>,
+    lingering: VecDeque<Deadline>,
+    gone: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Deadline {
+    /// Microseconds.
+    at: u64,
+    session: SessionId,
 }
 
 impl Heartbeat {
     /// An `interval` of zero sends no Pings.
     pub(super) fn new(interval: Duration, timeout: Duration) -> Self {
         let (pings, pongs, verdicts, lingering) = Default::default();
-        Self { interval, timeout, pings, pongs, verdicts, lingering }
+        Self { interval, timeout, origin: Instant::now(), pings, pongs, verdicts, lingering, gone: 0 }
+    }
+
+    fn deadline(&self, at: Instant, session: SessionId) -> Deadline {
+        Deadline { at: self.micros(at), session }
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.origin).as_micros() as u64
     }
 
     /// A session began, or was sent a Ping: the next Ping.
     pub(super) fn expect_ping(&mut self, now: Instant, session: SessionId) {
         if !self.interval.is_zero() {
-            self.pings.push_back((now + self.interval, session));
+            self.pings.push_back(self.deadline(now + self.interval, session));
         }
     }
 
     /// A session was sent Ping number `ping`.
     pub(super) fn expect_pong(&mut self, now: Instant, session: SessionId, ping: u32) {
-        self.pongs.push_back((now + self.timeout, session, ping));
+        self.pongs.push_back((self.deadline(now + self.timeout, session), ping));
     }
 
     /// A session was closed and waits for its peer.
     pub(super) fn expect_end(&mut self, now: Instant, session: SessionId) {
-        self.lingering.push_back((now + LINGER, session));
+        self.lingering.push_back(self.deadline(now + LINGER, session));
+    }
+
+    /// One session is gone, and `open` are there, as `is_open` tells.
+    pub(super) fn forget(&mut self, open: usize, mut is_open: impl FnMut(SessionId) -> bool) {
+        self.gone += 1;
+        if self.gone <= open.max(FEW) {
+            return;
+        }
+        self.gone = 0;
+        for deadlines in [&mut self.pings, &mut self.lingering] {
+            deadlines.retain(|deadline| is_open(deadline.session));
+            deadlines.shrink_to(2 * deadlines.len());
+        }
+        for deadlines in [&mut self.pongs, &mut self.verdicts] {
+            deadlines.retain(|(deadline, _)| is_open(deadline.session));
+            deadlines.shrink_to(2 * deadlines.len());
+        }
     }
 
     /// When something is due next.
     pub(super) fn next(&self) -> Option<Instant> {
-        let ping = self.pings.front().map(|(at, _)| *at);
-        let pong = self.pongs.front().map(|(at, ..)| *at);
-        let verdict = self.verdicts.front().map(|(at, ..)| *at);
-        let linger = self.lingering.front().map(|(at, _)| *at);
-        ping.into_iter().chain(pong).chain(verdict).chain(linger).min()
+        let plain = [self.pings.front(), self.lingering.front()];
+        let asked = [self.pongs.front(), self.verdicts.front()].map(|next| next.map(|(deadline, _)| deadline));
+        let next = plain.into_iter().chain(asked).flatten().map(|deadline| deadline.at).min()?;
+        Some(self.origin + Duration::from_micros(next))
     }
 
     /// Something that is due by `now`.
     pub(super) fn pop(&mut self, now: Instant) -> Option<(SessionId, Due)> {
-        if let Some((_, session)) = self.pings.pop_front_if(|(at, _)| *at <= now) {
+        let time = self.micros(now);
+        if let Some(Deadline { session, .. }) = self.pings.pop_front_if(|ping| ping.at <= time) {
             return Some((session, Due::Ping));
         }
-        while let Some((_, session, ping)) = self.pongs.pop_front_if(|(at, ..)| *at <= now) {
-            self.verdicts.push_back((now + GRACE, session, ping));
+        while let Some((Deadline { session, .. }, ping)) = self.pongs.pop_front_if(|(pong, _)| pong.at <= time) {
+            self.verdicts.push_back((self.deadline(now + GRACE, session), ping));
         }
-        if let Some((_, session, ping)) = self.verdicts.pop_front_if(|(at, ..)| *at <= now) {
+        if let Some((Deadline { session, .. }, ping)) = self.verdicts.pop_front_if(|(end, _)| end.at <= time) {
             return Some((session, Due::Pong(ping)));
         }
-        let (_, session) = self.lingering.pop_front_if(|(at, _)| *at <= now)?;
+        let Deadline { session, .. } = self.lingering.pop_front_if(|end| end.at <= time)?;
         Some((session, Due::Linger))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_of_the_gone_are_thrown_away() {
+        let mut heartbeat = Heartbeat::new(Duration::from_secs(30), Duration::from_secs(10));
+        let now = Instant::now();
+        let session = |number| SessionId { slot: 0, number };
+        for number in 0..100 {
+            heartbeat.expect_ping(now, session(number));
+            heartbeat.expect_pong(now, session(number), 1);
+        }
+        for number in 0..90 {
+            heartbeat.forget(99 - number as usize, |session| session.number > number);
+        }
+        assert!(heartbeat.pings.len() <= 10 + FEW && heartbeat.pongs.len() <= 10 + FEW);
+        let due = |heartbeat: &mut Heartbeat| heartbeat.pop(now + Duration::from_secs(30));
+        let last: Vec<_> = std::iter::from_fn(|| due(&mut heartbeat)).map(|(session, _)| session.number).collect();
+        assert!(last.ends_with(&Vec::from_iter(90..100)), "{last:?}");
     }
 }

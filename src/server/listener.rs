@@ -4,7 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+#[cfg(not(target_os = "linux"))]
+use socket2::SockRef;
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Connections the kernel completes before they are accepted. The kernel caps it at
@@ -41,6 +43,7 @@ pub enum BindError {
 #[derive(Debug)]
 pub(super) struct Listener {
     inner: TcpListener,
+    #[cfg(not(target_os = "linux"))]
     write_buffer: usize,
 }
 
@@ -51,6 +54,9 @@ impl Listener {
             socket.set_reuse_address(true)?;
             socket.set_nonblocking(true)?;
             socket.bind(&address.into())?;
+            // Linux hands the listener's options down to what it accepts (inet_csk_clone_lock).
+            #[cfg(target_os = "linux")]
+            set_options(&socket, write_buffer)?;
             socket.listen(BACKLOG)?;
             TcpListener::from_std(socket.into())
         };
@@ -65,7 +71,11 @@ impl Listener {
             };
             BindError::Listen { address, error, hint }
         })?;
-        Ok(Self { inner, write_buffer })
+        Ok(Self {
+            inner,
+            #[cfg(not(target_os = "linux"))]
+            write_buffer,
+        })
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -79,7 +89,10 @@ impl Listener {
     pub(super) async fn accept(&self) -> (TcpStream, SocketAddr) {
         loop {
             match self.inner.accept().await {
-                Ok((stream, peer)) => match self.set_options(&stream) {
+                #[cfg(target_os = "linux")]
+                Ok(accepted) => return accepted,
+                #[cfg(not(target_os = "linux"))]
+                Ok((stream, peer)) => match set_options(&SockRef::from(&stream), self.write_buffer) {
                     Ok(()) => return (stream, peer),
                     // The peer has already gone.
                     Err(error) => tracing::debug!(%peer, "cannot set socket options: {error}"),
@@ -91,18 +104,37 @@ impl Listener {
             }
         }
     }
+}
 
-    fn set_options(&self, stream: &TcpStream) -> io::Result<()> {
-        stream.set_nodelay(true)?;
-        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
-        SockRef::from(stream).set_tcp_keepalive(&keepalive)?;
-        // The kernel looks at the mark only when it begins a new segment, and a segment holds up to
-        // 64 KiB: half the bound keeps what is unsent below it, or at one segment.
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        SockRef::from(stream).set_tcp_notsent_lowat(u32::try_from(self.write_buffer / 2).unwrap_or(u32::MAX))?;
-        // Elsewhere the send buffer bounds what is unsent and what is unacknowledged together.
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        SockRef::from(stream).set_send_buffer_size(self.write_buffer)?;
-        Ok(())
+fn set_options(socket: &Socket, write_buffer: usize) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
+    socket.set_tcp_keepalive(&keepalive)?;
+    // The kernel looks at the mark only when it begins a new segment, and a segment holds up to
+    // 64 KiB: half the bound keeps what is unsent below it, or at one segment.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(u32::try_from(write_buffer / 2).unwrap_or(u32::MAX))?;
+    // Elsewhere the send buffer bounds what is unsent and what is unacknowledged together.
+    #[cfg(not(target_os = "linux"))]
+    socket.set_send_buffer_size(write_buffer)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+
+    #[tokio::test]
+    async fn what_is_accepted_has_the_options() {
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), 64 << 10).expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (_client, (stream, _)) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().expect("a socket"));
+        assert!(socket.keepalive().expect("a socket"));
+        assert_eq!(socket.tcp_keepalive_time().expect("a socket"), KEEPALIVE_TIME);
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_notsent_lowat().expect("a socket"), 32 << 10);
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::disconnect::Disconnect;
+use super::heartbeat::SessionId;
 use super::outbox::{Ledger, Outbox, send_lent};
 use super::reader::{Event, Reader};
 use super::seat::Seat;
@@ -62,10 +63,9 @@ pub(super) struct Session<S> {
     pub(super) place: Option<Place>,
     /// In the middle of what the client says.
     reader: Option<Box<Reader>>,
-    /// A number no other session ever has.
-    number: u64,
-    /// Held until the session is over.
-    _seat: Seat,
+    /// See [`SessionId`].
+    number: u32,
+    seat: Seat,
     peer: SocketAddr,
     /// The last Ping sent, and the last that a Pong has answered.
     pinged: u32,
@@ -96,7 +96,7 @@ pub(super) enum Visit {
 }
 
 impl<S: Connection> Session<S> {
-    pub(super) fn new(io: S, peer: SocketAddr, seat: Seat, number: u64) -> Self {
+    pub(super) fn new(io: S, peer: SocketAddr, seat: Seat, number: u32) -> Self {
         Self {
             io,
             waker: seat.waker(),
@@ -106,7 +106,7 @@ impl<S: Connection> Session<S> {
             place: None,
             reader: None,
             number,
-            _seat: seat,
+            seat,
             peer,
             pinged: 0,
             answered: 0,
@@ -118,8 +118,8 @@ impl<S: Connection> Session<S> {
         }
     }
 
-    pub(super) fn number(&self) -> u64 {
-        self.number
+    pub(super) fn id(&self) -> SessionId {
+        SessionId { slot: self.seat.slot() as u32, number: self.number }
     }
 
     /// Queues a Ping; returns its number.

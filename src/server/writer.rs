@@ -67,7 +67,7 @@ pub(super) struct Writer<S> {
     clients: Clients<S>,
     /// Slots of those to be visited.
     marked: Vec<usize>,
-    next_number: u64,
+    next_number: u32,
     heartbeat: Heartbeat,
 }
 
@@ -149,16 +149,16 @@ impl<S: Connection> Writer<S> {
     fn register(&mut self, arrival: Arrival<S>) {
         let Arrival { io, received, seat, membership, peer } = arrival;
         self.hub.metrics().connections_total.add(1);
-        let (slot, number) = (seat.slot(), self.next_number);
-        self.next_number += 1;
-        let mut session = Session::new(io, peer, seat, number);
+        let slot = seat.slot();
+        self.next_number = self.next_number.wrapping_add(1);
+        let mut session = Session::new(io, peer, seat, self.next_number);
         session.receive(&mut Vec::from(received), self.config.max_message_size);
         let registered = self.rounds.register(slot, membership);
         session.place = registered.as_ref().map(|(place, _)| *place);
-        self.clients.insert(slot, session);
         if self.draining.is_none() {
-            self.heartbeat.expect_ping(Instant::now(), SessionId { slot, number });
+            self.heartbeat.expect_ping(Instant::now(), session.id());
         }
+        self.clients.insert(slot, session);
         let last = registered.and_then(|(_, last)| last);
         let visit = self.clients.serve(slot, |session, desk| session.offer(last.iter(), 0, desk));
         self.conclude(slot, visit);
@@ -196,7 +196,8 @@ impl<S: Connection> Writer<S> {
     }
 
     fn meet(&mut self, now: Instant, id: SessionId, due: Due) {
-        let Some(session) = self.clients.get(id.slot).filter(|session| session.number() == id.number) else {
+        let slot = id.slot as usize;
+        let Some(session) = self.clients.get(slot).filter(|session| session.id() == id) else {
             return;
         };
         match due {
@@ -204,17 +205,17 @@ impl<S: Connection> Writer<S> {
                 if let Some(ping) = session.ping() {
                     self.heartbeat.expect_pong(now, id, ping);
                     self.heartbeat.expect_ping(now, id);
-                    self.visit(id.slot);
+                    self.visit(slot);
                 }
             }
             Due::Pong(ping) if session.end().is_none() && !session.has_answered(ping) => {
                 // The peer may be gone: tell it if the socket takes that, and wait for nothing.
                 session.close(Disconnect::Heartbeat);
-                self.visit(id.slot);
-                self.finish(id.slot);
+                self.visit(slot);
+                self.finish(slot);
             }
             Due::Pong(_) => {}
-            Due::Linger => self.finish(id.slot),
+            Due::Linger => self.finish(slot),
         }
     }
 
@@ -264,8 +265,7 @@ impl<S: Connection> Writer<S> {
             Visit::Closed => {
                 self.leave(slot);
                 if let Some(session) = self.clients.get(slot) {
-                    let id = SessionId { slot, number: session.number() };
-                    self.heartbeat.expect_end(Instant::now(), id);
+                    self.heartbeat.expect_end(Instant::now(), session.id());
                 }
             }
             Visit::Over => self.finish(slot),
@@ -289,6 +289,8 @@ impl<S: Connection> Writer<S> {
             // Counted before the peer can see the end.
             self.hub.metrics().disconnects.add(session.end().unwrap_or(Disconnect::Gone).reason());
             session.finish();
+            let Self { clients, heartbeat, .. } = self;
+            heartbeat.forget(clients.open(), |id| clients.get(id.slot as usize).is_some_and(|other| other.id() == id));
         }
     }
 
