@@ -15,8 +15,8 @@ use tickcast::market::Publisher;
 use tickcast::source::{Feed, SourceKind};
 use tickcast::{Channel, Config};
 
-/// The bytes of head and payload, the count by which slices of them share, the frame around them.
-const PER_PUBLISH: u64 = 3;
+/// The bytes of head and payload, the frame around them.
+const PER_PUBLISH: u64 = 2;
 
 /// What the second of two identical runs allocates; the first pays for thread locals.
 fn warm(mut run: impl FnMut()) -> AllocationInfo {

@@ -32,17 +32,23 @@ struct Inner {
     /// Frames a ring holds.
     queue_size: usize,
     turn: Turn<Operation>,
-    /// The shards with clients in this channel. Touched in turn only, and `ArcSwap` because that needs
-    /// no lock; so are the subscriptions.
-    lanes: ArcSwap<Vec<Arc<Lane>>>,
-    /// The subscriptions inside the process.
-    inboxes: ArcSwap<Vec<Arc<Inbox>>>,
+    /// Changed in turn, and `ArcSwap` because that needs no lock.
+    listeners: ArcSwap<Listeners>,
     last: ArcSwapOption<frame::Inner>,
     accepted: Counter,
     seq: Sequence,
     audience: Audience,
     counters: Arc<ChannelCounters>,
     publish_seconds: Arc<Histogram>,
+}
+
+/// To whom a message is pushed.
+#[derive(Clone, Debug, Default)]
+struct Listeners {
+    /// The shards with clients in the channel.
+    lanes: Vec<Arc<Lane>>,
+    /// The subscriptions inside the process.
+    inboxes: Vec<Arc<Inbox>>,
 }
 
 #[derive(Debug)]
@@ -76,8 +82,7 @@ impl Channel {
             name: name.into(),
             queue_size,
             turn: Turn::new(),
-            lanes: ArcSwap::default(),
-            inboxes: ArcSwap::default(),
+            listeners: ArcSwap::default(),
             last: ArcSwapOption::empty(),
             accepted: Counter::default(),
             seq: Sequence::default(),
@@ -176,7 +181,7 @@ impl Channel {
         while self.seq() < accepted {
             tokio::task::yield_now().await;
         }
-        for lane in self.0.lanes.load_full().iter() {
+        for lane in &self.0.listeners.load_full().lanes {
             lane.offered(accepted).await;
         }
     }
@@ -225,17 +230,18 @@ impl Channel {
         self.0.counters.published.add(1);
         // The audience changes in turn too, so these are exactly those who are owed the frame.
         self.0.counters.pushed.add(self.subscribers() as u64);
-        self.0.lanes.load().iter().for_each(|lane| lane.push(frame.clone()));
-        self.0.inboxes.load().iter().for_each(|inbox| inbox.push(frame.clone()));
+        let listeners = self.0.listeners.load();
+        listeners.lanes.iter().for_each(|lane| lane.push(frame.clone()));
+        listeners.inboxes.iter().for_each(|inbox| inbox.push(frame.clone()));
         self.0.seq.set(seq);
     }
 
     /// In turn: the last message, then membership; nothing can be published between the two.
     fn add_client(&self, shard: Arc<Shard>, joined: &JoinedCell) {
-        let known = self.0.lanes.load().iter().find(|lane| lane.is_in(&shard)).cloned();
+        let known = self.0.listeners.load().lanes.iter().find(|lane| lane.is_in(&shard)).cloned();
         let lane = known.or_else(|| {
             let lane = Arc::new(Lane::new(shard, self.0.queue_size)?);
-            change(&self.0.lanes, |lanes| lanes.push(Arc::clone(&lane)));
+            self.change(|listeners| listeners.lanes.push(Arc::clone(&lane)));
             Some(lane)
         });
         let membership = lane.map(|lane| {
@@ -254,7 +260,7 @@ impl Channel {
         self.0.counters.discarded.add(self.seq() + 1 - next);
         self.0.audience.leave();
         if lane.leave() {
-            change(&self.0.lanes, |lanes| lanes.retain(|other| !Arc::ptr_eq(other, lane)));
+            self.change(|listeners| listeners.lanes.retain(|other| !Arc::ptr_eq(other, lane)));
         }
     }
 
@@ -265,12 +271,12 @@ impl Channel {
             inbox.push(last);
         }
         self.0.audience.join();
-        change(&self.0.inboxes, |inboxes| inboxes.push(inbox));
+        self.change(|listeners| listeners.inboxes.push(inbox));
     }
 
     /// In turn: after this nobody pushes to `inbox` on behalf of this channel.
     fn remove_subscription(&self, inbox: &Arc<Inbox>) {
-        change(&self.0.inboxes, |inboxes| {
+        self.change(|Listeners { inboxes, .. }| {
             if let Some(index) = inboxes.iter().position(|other| Arc::ptr_eq(other, inbox)) {
                 inboxes.swap_remove(index);
             }
@@ -282,15 +288,15 @@ impl Channel {
         self.0.audience.leave();
         inbox.release();
     }
-}
 
-/// In turn: changes a set in place. A copy would count a reference up and another down for each that
-/// is in it.
-fn change<T>(set: &ArcSwap<Vec<Arc<T>>>, change: impl FnOnce(&mut Vec<Arc<T>>)) {
-    // Taken out it has no other holder, unless somebody waits for all of it.
-    let mut members = set.swap(Arc::default());
-    change(Arc::make_mut(&mut members));
-    set.store(members);
+    /// In turn: changes who listens in place. A copy would count a reference up and another down for each of
+    /// them.
+    fn change(&self, change: impl FnOnce(&mut Listeners)) {
+        // Taken out they have no other holder, unless somebody waits for all of them.
+        let mut listeners = self.0.listeners.swap(Arc::default());
+        change(Arc::make_mut(&mut listeners));
+        self.0.listeners.store(listeners);
+    }
 }
 
 /// The last message's number, written in turn only. Set with release when the message is in all
@@ -331,7 +337,7 @@ mod tests {
     #[test]
     fn a_set_is_changed_in_place() {
         let (channel, mut subscriptions) = subscribed(5);
-        let members = || Arc::as_ptr(&channel.0.inboxes.load_full());
+        let members = || Arc::as_ptr(&channel.0.listeners.load_full());
         let before = members();
         subscriptions.remove(1);
         assert_eq!(members(), before, "not a copy");
@@ -343,16 +349,16 @@ mod tests {
     #[test]
     fn a_set_that_somebody_holds_is_not_changed_under_them() {
         let (channel, mut subscriptions) = subscribed(2);
-        let held = channel.0.inboxes.load_full();
+        let held = channel.0.listeners.load_full();
         subscriptions.pop();
-        assert_eq!((held.len(), channel.0.inboxes.load().len()), (2, 1));
+        assert_eq!((held.inboxes.len(), channel.0.listeners.load().inboxes.len()), (2, 1));
     }
 
     #[test]
     fn a_set_gives_back_what_a_crowd_needed() {
         let (channel, mut subscriptions) = subscribed(64);
         subscriptions.truncate(2);
-        let capacity = channel.0.inboxes.load().capacity();
+        let capacity = channel.0.listeners.load().inboxes.capacity();
         assert!(capacity <= 8, "{capacity}");
     }
 }

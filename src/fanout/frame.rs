@@ -65,14 +65,16 @@ impl Message {
 }
 
 /// One message, serialised and framed once: head and payload in one `Bytes` behind one `Arc`, the
-/// same for every subscriber. A clone is one reference count; a ring slot is one pointer.
+/// same for every client. A clone is one reference count; a ring slot is one pointer.
 #[derive(Clone, Debug)]
 pub struct Frame(Arc<Inner>);
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    wire: Bytes,
-    head: u8,
+    /// Room for the longest head, then the payload.
+    bytes: Bytes,
+    /// Where the head begins; it ends where the payload begins.
+    start: u8,
     kind: Kind,
     seq: u64,
     published: Instant,
@@ -101,18 +103,19 @@ impl Frame {
         let payload = Payload::Borrowed(&wire[MAX_HEAD..]);
         let head = fastwebsockets::Frame::new(true, opcode, None, payload).fmt_head(&mut bytes);
         wire[MAX_HEAD - head..MAX_HEAD].copy_from_slice(&bytes[..head]);
-        let wire = Bytes::from(wire).slice(MAX_HEAD - head..);
-        Self(Arc::new(Inner { wire, head: head as u8, kind: message.kind, seq, published, counters }))
+        // Exactly as long as its memory, so that it becomes `Bytes` without a second piece of it.
+        let (bytes, start) = (Bytes::from(wire), (MAX_HEAD - head) as u8);
+        Self(Arc::new(Inner { bytes, start, kind: message.kind, seq, published, counters }))
     }
 
     /// Head and payload, as they go to the socket.
     pub fn wire(&self) -> &[u8] {
-        &self.0.wire
+        &self.0.bytes[usize::from(self.0.start)..]
     }
 
     /// The message as it was published.
     pub fn payload(&self) -> Bytes {
-        self.0.wire.slice(usize::from(self.0.head)..)
+        self.0.bytes.slice(MAX_HEAD..)
     }
 
     /// Text or binary.
