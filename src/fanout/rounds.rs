@@ -9,7 +9,7 @@
 //! Channels take turns: a large crowd, or large frames, on one do not keep another's waiting for
 //! longer than the owner says ([`Rounds::others`]).
 
-use std::collections::{VecDeque, vec_deque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::channel::Channel;
@@ -33,7 +33,7 @@ pub struct Delivery<'a> {
     /// How many frames it lost before these: they gave way to newer ones, and are counted.
     pub lost: u64,
     /// The frames, oldest first; lent, a client that cannot take them at once clones what is left.
-    pub frames: vec_deque::Iter<'a, Frame>,
+    pub frames: &'a [Frame],
 }
 
 /// The rounds of one shard. Dropping them leaves all channels.
@@ -190,6 +190,7 @@ impl Stream {
             self.newest = frame.seq();
             self.log.push_back(frame);
         }
+        self.log.make_contiguous();
     }
 
     /// Returns whether a round begins that was not under way.
@@ -202,16 +203,15 @@ impl Stream {
     }
 
     /// The position of the next one to be served; `None` ends the round.
+    #[inline]
     fn advance(&mut self) -> Option<usize> {
         loop {
             let round = self.round.as_mut()?;
-            if let Some(behind) = self.members[round.position..]
-                .iter()
-                .position(|member| member.next <= self.newest && member.slot != GONE)
-            {
-                let position = round.position + behind;
-                round.position = position + 1;
-                return Some(position);
+            while let Some(member) = self.members.get(round.position) {
+                round.position += 1;
+                if member.next <= self.newest && member.slot != GONE {
+                    return Some(round.position - 1);
+                }
             }
             self.offered = round.offers;
             self.lane.set_offered(self.offered);
@@ -233,14 +233,19 @@ impl Stream {
     }
 
     /// Lends a member what it has not had.
+    #[inline]
     fn serve(&mut self, position: usize) -> Option<Delivery<'_>> {
         let member = self.members.get_mut(position).filter(|member| member.next <= self.newest)?;
-        let first = self.newest + 1 - self.log.len() as u64;
-        let lost = first.saturating_sub(member.next);
-        self.channel.counters().dropped.add(lost);
-        let skip = member.next.saturating_sub(first) as usize;
+        let (log, _) = self.log.as_slices();
+        // How many of the newest it is owed.
+        let owed = self.newest + 1 - member.next;
+        let lost = owed.saturating_sub(log.len() as u64);
+        if lost > 0 {
+            // Else nothing is written here that another shard writes as well.
+            self.channel.counters().dropped.add(lost);
+        }
         member.next = self.newest + 1;
-        Some(Delivery { slot: member.slot, lost, frames: self.log.range(skip..) })
+        Some(Delivery { slot: member.slot, lost, frames: &log[log.len() - (owed - lost) as usize..] })
     }
 
     fn remove(&mut self, position: usize) {
