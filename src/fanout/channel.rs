@@ -208,7 +208,7 @@ impl Channel {
 
     fn take_turn(&self, operation: Operation) {
         self.0.turn.enter(operation, |operation| match operation {
-            Operation::Publish(message, at) => self.fan_out(&message, at),
+            Operation::Publish(message, at) => self.fan_out(message, at),
             Operation::Join(shard, joined) => self.add_client(shard, &joined),
             Operation::Leave(lane, next) => self.remove_client(&lane, next),
             Operation::Abandon(joined) => {
@@ -223,7 +223,7 @@ impl Channel {
     }
 
     /// In turn: numbers, frames, and pushes once for each shard and each subscription.
-    fn fan_out(&self, message: &Message, published: Instant) {
+    fn fan_out(&self, message: Message, published: Instant) {
         let seq = self.seq() + 1;
         let frame = Frame::new(message, seq, published, Arc::clone(&self.0.counters));
         self.0.last.store(Some(frame.clone().into_inner()));
