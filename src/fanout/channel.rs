@@ -1,17 +1,17 @@
 //! A channel: one stream of messages to all who joined it. The hot path is [`Channel::publish`].
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 
 use super::audience::Audience;
-use super::lane::Lane;
+use super::lane::{self, Lane};
 use super::membership::{Joined, JoinedCell};
 use super::subscription::Inbox;
 use super::turn::{MAX_PENDING, Turn};
-use super::{Frame, Membership, Message, Shard, frame};
+use super::{Frame, Membership, Message, Ring, Shard};
 use crate::metrics::{ChannelCounters, Counter, Histogram};
 
 /// One stream of messages. A clone is another handle on the same channel.
@@ -34,7 +34,8 @@ struct Inner {
     turn: Turn<Operation>,
     /// Changed in turn, and `ArcSwap` because that needs no lock.
     listeners: ArcSwap<Listeners>,
-    last: ArcSwapOption<frame::Inner>,
+    /// The last message. Touched in turn only.
+    last: Ring,
     accepted: Counter,
     seq: Sequence,
     audience: Audience,
@@ -61,6 +62,8 @@ enum Operation {
     Abandon(Arc<JoinedCell>),
     Subscribe(Arc<Inbox>),
     Unsubscribe(Arc<Inbox>),
+    /// Somebody wants the last message.
+    Look(Arc<OnceLock<Option<Frame>>>),
 }
 
 /// What became of a published message.
@@ -83,7 +86,7 @@ impl Channel {
             queue_size,
             turn: Turn::new(),
             listeners: ArcSwap::default(),
-            last: ArcSwapOption::empty(),
+            last: Ring::new(1),
             accepted: Counter::default(),
             seq: Sequence::default(),
             audience: Audience::default(),
@@ -102,9 +105,20 @@ impl Channel {
         self.0.audience.count()
     }
 
-    /// The last message, as sent.
-    pub fn last(&self) -> Option<Frame> {
-        self.0.last.load_full().map(Frame::from_inner)
+    /// The last message, as sent. Looking takes a turn, which is at once unless another thread is inside
+    /// the channel.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn last(&self) -> Option<Frame> {
+        let last = Arc::new(OnceLock::new());
+        self.take_turn(Operation::Look(Arc::clone(&last)));
+        loop {
+            match last.get() {
+                Some(last) => return last.clone(),
+                None => tokio::task::yield_now().await,
+            }
+        }
     }
 
     /// The last message's number; 0 before the first. What is accepted while another thread is
@@ -186,6 +200,11 @@ impl Channel {
         }
     }
 
+    /// The owner of one shard has taken its mark, and wakes the others.
+    pub(super) fn pass_on(&self, woken: &Lane) {
+        lane::wake_others(&self.0.listeners.load().lanes, woken);
+    }
+
     pub(super) fn enter(&self, shard: &Arc<Shard>, joined: &Arc<JoinedCell>) {
         self.take_turn(Operation::Join(Arc::clone(shard), Arc::clone(joined)));
     }
@@ -219,6 +238,8 @@ impl Channel {
             }
             Operation::Subscribe(inbox) => self.add_subscription(inbox),
             Operation::Unsubscribe(inbox) => self.remove_subscription(&inbox),
+            // Set here and nowhere else.
+            Operation::Look(last) => drop(last.set(self.newest())),
         });
     }
 
@@ -226,14 +247,21 @@ impl Channel {
     fn fan_out(&self, message: Message, published: Instant) {
         let seq = self.seq() + 1;
         let frame = Frame::new(message, seq, published, Arc::clone(&self.0.counters));
-        self.0.last.store(Some(frame.clone().into_inner()));
+        drop(self.0.last.push(frame.clone()));
         self.0.counters.published.add(1);
         // The audience changes in turn too, so these are exactly those who are owed the frame.
         self.0.counters.pushed.add(self.subscribers() as u64);
         let listeners = self.0.listeners.load();
-        listeners.lanes.iter().for_each(|lane| lane.push(frame.clone()));
+        lane::push_to_all(&listeners.lanes, &frame);
         listeners.inboxes.iter().for_each(|inbox| inbox.push(frame.clone()));
         self.0.seq.set(seq);
+    }
+
+    /// In turn: the last message.
+    fn newest(&self) -> Option<Frame> {
+        let newest = self.0.last.pop();
+        newest.iter().for_each(|newest| drop(self.0.last.push(newest.clone())));
+        newest
     }
 
     /// In turn: the last message, then membership; nothing can be published between the two.
@@ -247,7 +275,7 @@ impl Channel {
         let membership = lane.map(|lane| {
             lane.join();
             self.0.audience.join();
-            let first = self.last();
+            let first = self.newest();
             self.0.counters.pushed.add(first.iter().len() as u64);
             Joined { lane, first, next: self.seq() + 1 }
         });
@@ -266,7 +294,7 @@ impl Channel {
 
     /// In turn, as [`Self::add_client`].
     fn add_subscription(&self, inbox: Arc<Inbox>) {
-        if let Some(last) = self.last() {
+        if let Some(last) = self.newest() {
             self.0.counters.pushed.add(1);
             inbox.push(last);
         }

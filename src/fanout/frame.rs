@@ -98,7 +98,7 @@ impl Wire {
 pub struct Frame(Arc<Inner>);
 
 #[derive(Debug)]
-pub(super) struct Inner {
+struct Inner {
     wire: Wire,
     kind: Kind,
     seq: u64,
@@ -154,14 +154,6 @@ impl Frame {
     /// Counts the frame as thrown away because its subscriber left.
     pub fn count_discarded(&self) {
         self.0.counters.discarded.add(1);
-    }
-
-    pub(super) fn into_inner(self) -> Arc<Inner> {
-        self.0
-    }
-
-    pub(super) fn from_inner(inner: Arc<Inner>) -> Self {
-        Self(inner)
     }
 }
 

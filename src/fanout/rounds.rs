@@ -64,6 +64,7 @@ impl Rounds {
                 continue;
             };
             stream.collect(self.capacity);
+            stream.channel.pass_on(&stream.lane);
             if stream.is_dead() {
                 self.active.retain(|active| *active != id);
                 self.streams[id] = None;
@@ -228,7 +229,9 @@ impl Stream {
         self.round = None;
         // A handshake that is not done may still want it.
         if self.lane.members() <= self.members.len() - self.gaps {
-            self.log.clear();
+            // The channel keeps the newest anyway, and it is for a publisher to drop the last reference that
+            // this one stays.
+            self.log.drain(..self.log.len().saturating_sub(1));
         }
     }
 
@@ -279,6 +282,8 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        // If this owner was to wake others, it has not.
+        self.channel.pass_on(&self.lane);
         for position in 0..self.members.len() {
             if self.members[position].slot != GONE {
                 self.remove(position);

@@ -82,6 +82,11 @@ impl Slots {
         self.marked.set(slot);
     }
 
+    /// Whether a slot is marked. Acquire: after a mark that was set later, this one is seen.
+    pub(super) fn is_marked(&self, slot: usize) -> bool {
+        self.marked.0[slot / WORD].load(Ordering::Acquire) & 1 << (slot % WORD) != 0
+    }
+
     /// Appends the marked slots to `slots`, in ascending order, and clears their marks.
     pub(super) fn take(&self, slots: &mut Vec<usize>) {
         (0..self.used_words()).for_each(|word| self.marked.take_all(word, slots));
