@@ -42,15 +42,23 @@ fn main() -> ExitCode {
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!("cannot raise the limit on open files: {error}");
     }
-    let feed = match Feed::open(&config) {
-        Ok(feed) => feed,
-        Err(error) => return fail(BAD_CONFIGURATION, &error.into()),
-    };
     #[cfg(feature = "sampler")]
     if let Err(error) = sampler::prepare() {
         return fail(1, &error);
     }
-    match serve(config, feed) {
+    let runtime = match start_runtime(&config) {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &error),
+    };
+    let feed = {
+        let _inside = runtime.enter();
+        Feed::open(&config)
+    };
+    let feed = match feed {
+        Ok(feed) => feed,
+        Err(error) => return fail(BAD_CONFIGURATION, &error.into()),
+    };
+    match runtime.block_on(run(config, feed)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &error),
     }
@@ -119,13 +127,12 @@ fn start_log(config: &Config) {
     }
 }
 
-fn serve(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+fn start_runtime(config: &Config) -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.workers)
         .enable_all()
         .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(run(config, feed))
+        .context("cannot start the runtime")
 }
 
 async fn run(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {

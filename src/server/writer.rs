@@ -99,6 +99,7 @@ impl<S: Connection> Writer<S> {
         let shard = Arc::clone(&self.entrance.shard);
         let timer = tokio::time::sleep_until(Instant::now());
         tokio::pin!(timer);
+        let (mut visits, mut enough) = (0, BYTES_PER_TURN);
         loop {
             if self.phase.has_changed().unwrap_or(false) {
                 self.enter_phase();
@@ -109,7 +110,12 @@ impl<S: Connection> Writer<S> {
                 return;
             }
             if served > 0 {
-                tokio::task::yield_now().await;
+                visits += served;
+                // Not each time: a worker that only yields wakes another one, which finds nothing.
+                if visits >= VISITS_PER_TURN || self.clients.bytes_sent() >= enough {
+                    tokio::task::yield_now().await;
+                    (visits, enough) = (0, self.clients.bytes_sent() + BYTES_PER_TURN);
+                }
                 continue;
             }
             let next = self.next_deadline();

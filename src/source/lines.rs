@@ -105,54 +105,69 @@ pub(super) fn read_on_thread<R: BufRead>(
 
 /// Sends the lines of `input`, whatever of it is there at a time. False: the receiver is gone.
 fn read_lines(mut input: impl BufRead, sender: &mpsc::Sender<Chunk>) -> io::Result<bool> {
-    let mut carry = Vec::new();
+    let mut splitter = Splitter::default();
     loop {
         let bytes = input.fill_buf()?;
-        let at_end = bytes.is_empty();
-        let mut lines = Lines::default();
-        let mut too_long = false;
-        let mut rest = bytes;
-        while let Some(end) = memchr::memchr(b'\n', rest) {
-            too_long |= !take(&mut carry, &rest[..end], &mut lines);
-            rest = &rest[end + 1..];
-        }
-        if at_end && !carry.is_empty() {
-            too_long |= !take(&mut carry, b"", &mut lines);
-        }
-        let room = (MAX_LINE + 1).saturating_sub(carry.len());
-        carry.extend_from_slice(&rest[..rest.len().min(room)]);
         let read = bytes.len();
+        let mut lines = Lines::default();
+        let whole = splitter.split(bytes, &mut lines);
         input.consume(read);
-        if too_long && sender.blocking_send(Chunk::TooLong).is_err() {
+        if !whole && sender.blocking_send(Chunk::TooLong).is_err() {
             return Ok(false);
         }
         if !lines.is_empty() && sender.blocking_send(Chunk::Lines(lines)).is_err() {
             return Ok(false);
         }
-        if at_end {
+        if read == 0 {
             return Ok(true);
         }
     }
 }
 
-/// Adds the line that begins in `carry` and ends with `end`, unless blank. False: it is too long.
-fn take(carry: &mut Vec<u8>, end: &[u8], lines: &mut Lines) -> bool {
-    if carry.len() + end.len() > MAX_LINE {
-        carry.clear();
-        return false;
+/// Cuts what is read into lines, whatever of it is there at a time.
+#[derive(Debug, Default)]
+pub(super) struct Splitter {
+    /// The line that is not whole.
+    carry: Vec<u8>,
+}
+
+impl Splitter {
+    /// Adds the lines that `bytes` complete, unless blank; no bytes are the end of the input. False:
+    /// at least one was too long, and is left out.
+    pub(super) fn split(&mut self, bytes: &[u8], lines: &mut Lines) -> bool {
+        let mut whole = true;
+        let mut rest = bytes;
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            whole &= self.take(&rest[..end], lines);
+            rest = &rest[end + 1..];
+        }
+        if bytes.is_empty() && !self.carry.is_empty() {
+            whole &= self.take(b"", lines);
+        }
+        let room = (MAX_LINE + 1).saturating_sub(self.carry.len());
+        self.carry.extend_from_slice(&rest[..rest.len().min(room)]);
+        whole
     }
-    let line = if carry.is_empty() {
-        end
-    } else {
-        carry.extend_from_slice(end);
-        &carry[..]
-    };
-    let line = line.trim_ascii();
-    if !line.is_empty() {
-        lines.push(line);
+
+    /// Adds the line that begins with what is kept and ends with `end`. False: it is too long.
+    fn take(&mut self, end: &[u8], lines: &mut Lines) -> bool {
+        if self.carry.len() + end.len() > MAX_LINE {
+            self.carry.clear();
+            return false;
+        }
+        let line = if self.carry.is_empty() {
+            end
+        } else {
+            self.carry.extend_from_slice(end);
+            &self.carry[..]
+        };
+        let line = line.trim_ascii();
+        if !line.is_empty() {
+            lines.push(line);
+        }
+        self.carry.clear();
+        true
     }
-    carry.clear();
-    true
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! Sources: where the market's messages come from, as batches of lines of JSON, and their decoding.
 //!
-//! A [`Feed`] hands over whatever is due and never blocks the runtime: files and standard input are
-//! read by a thread of their own. What is not understood is counted by reason, logged at most once
+//! A [`Feed`] hands over whatever is due and never blocks the runtime: files are read by a thread of
+//! their own, and so is standard input, unless it is a pipe. What is not understood is counted by reason, logged at most once
 //! a second, and skipped ([`Rejections`]).
 
 mod decode;
 mod lines;
 mod replay;
 mod sim;
+mod stdin;
 
 use std::fmt;
 use std::io;
@@ -16,13 +17,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
-
 pub use decode::{Decoder, Reject};
 pub use lines::Lines;
-use lines::{Chunk, read_on_thread};
 pub use replay::Replay;
 pub use sim::Sim;
+pub use stdin::{Pipe, Stdin};
 
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -94,12 +93,13 @@ pub enum Feed {
     Replay(Box<Replay>),
     /// See [`Sim`].
     Sim(Box<Sim>),
-    /// Lines of standard input.
+    /// See [`Stdin`].
     Stdin(Stdin),
 }
 
 impl Feed {
-    /// Opens the configured source; `None` if that is none.
+    /// Opens the configured source; `None` if that is none. Inside a tokio runtime, standard input is
+    /// read by that runtime where it can be.
     ///
     /// # Errors
     /// The capture cannot be opened, or no thread can be started.
@@ -124,34 +124,6 @@ impl Feed {
             Self::Replay(replay) => replay.next(lines, rejections).await,
             Self::Sim(sim) => sim.next(lines).await,
             Self::Stdin(stdin) => stdin.next(lines, rejections).await,
-        }
-    }
-}
-
-/// Standard input, one message a line.
-#[derive(Debug)]
-pub struct Stdin(mpsc::Receiver<Chunk>);
-
-impl Stdin {
-    fn open() -> io::Result<Self> {
-        let mut once = Some(());
-        read_on_thread("stdin", move || Ok(once.take().map(|()| io::stdin().lock()))).map(Self)
-    }
-
-    async fn next(&mut self, lines: &mut Lines, rejections: &mut Rejections) -> Next {
-        loop {
-            match self.0.recv().await {
-                Some(Chunk::Lines(read)) => {
-                    *lines = read;
-                    return Next::Lines;
-                }
-                Some(Chunk::TooLong) => rejections.count("too_long", "a line of more than 1 MiB"),
-                Some(Chunk::Failed(reason)) => {
-                    tracing::error!("cannot read standard input any further: {reason}");
-                    return Next::Ended;
-                }
-                Some(Chunk::Restarted) | None => return Next::Ended,
-            }
         }
     }
 }
