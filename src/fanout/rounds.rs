@@ -274,6 +274,8 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        // Nobody registered is left: who waits for an offer waits for nothing.
+        self.lane.set_offered(u64::MAX);
         for position in 0..self.members.len() {
             if self.members[position].slot != GONE {
                 self.remove(position);
