@@ -69,12 +69,14 @@ impl Rounds {
                 self.streams[id] = None;
             } else if stream.begin_round() {
                 self.active.push_back(id);
+            } else {
+                stream.let_go();
             }
         }
     }
 
-    /// Takes over a client's membership; what it is to be sent first is in [`Self::catch_up`] after
-    /// that. Returns its place and the channel's last message from before its join, or `None` if it
+    /// Takes over a client's membership; what it has missed is in [`Self::catch_up`] at once, or comes
+    /// in the round. Returns its place and the channel's last message from before its join, or `None` if it
     /// has not joined.
     pub fn register(&mut self, slot: usize, membership: Membership) -> Option<(Place, Option<Frame>)> {
         let (channel, Joined { lane, first, next }) = membership.take()?;
@@ -85,6 +87,12 @@ impl Rounds {
         let stream = self.streams[id].get_or_insert_with(|| Stream::new(channel, lane, next - 1));
         let position = stream.members.len();
         stream.members.push(Member { slot, next });
+        stream.collect(self.capacity);
+        if stream.begin_round() || stream.begin_round_for(position) {
+            self.active.push_back(id);
+        } else {
+            stream.let_go();
+        }
         Some((Place { stream: id, position }, first))
     }
 
@@ -201,6 +209,16 @@ impl Stream {
         begins
     }
 
+    /// The same for one who comes when all others have had everything; at the end what was kept for it
+    /// may go.
+    fn begin_round_for(&mut self, position: usize) -> bool {
+        let begins = self.round.is_none() && self.members[position].next <= self.newest;
+        if begins {
+            self.round = Some(Round { position, offers: self.newest });
+        }
+        begins
+    }
+
     /// The position of the next one to be served; `None` ends the round.
     fn advance(&mut self) -> Option<usize> {
         loop {
@@ -216,18 +234,18 @@ impl Stream {
             self.offered = round.offers;
             self.lane.set_offered(self.offered);
             if round.offers == self.newest {
-                self.end_rounds();
+                self.round = None;
+                self.let_go();
                 return None;
             }
             *round = Round { position: 0, offers: self.newest };
         }
     }
 
-    /// Everybody registered has had everything.
-    fn end_rounds(&mut self) {
-        self.round = None;
-        // A handshake that is not done may still want it.
-        if self.lane.members() <= self.members.len() - self.gaps {
+    /// Lets go of the frames, unless a round is under way or a handshake that is not done may still
+    /// want them.
+    fn let_go(&mut self) {
+        if self.round.is_none() && self.lane.members() <= self.members.len() - self.gaps {
             self.log.clear();
         }
     }
@@ -259,14 +277,14 @@ impl Stream {
         if self.gaps <= FEW.max(self.members.len() / 2) && self.gaps < self.members.len() {
             return;
         }
+        if let Some(round) = &mut self.round {
+            // From the beginning; who has had everything is passed over.
+            round.position = 0;
+        }
         self.members.retain(|member| member.slot != GONE);
         self.gaps = 0;
         for (position, member) in self.members.iter().enumerate() {
             moved(member.slot, Place { stream, position });
-        }
-        if let Some(round) = &mut self.round {
-            // From the beginning; who has had everything is passed over.
-            round.position = 0;
         }
         self.members.shrink_to(2 * self.members.len());
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use tickcast::fanout::{Hub, Message};
+use tickcast::fanout::{Hub, HubConfig, Message};
 
 /// Whether a waiter was woken since it was last asked.
 #[derive(Default)]
@@ -38,4 +38,32 @@ fn who_waits_for_an_offer_is_woken_when_the_last_client_goes() {
     rounds.collect();
     assert!(woken.take(), "nobody is left to be offered anything");
     assert_eq!(poll(), Poll::Ready(()));
+}
+
+#[test]
+fn what_a_handshake_might_have_wanted_is_let_go_with_it() {
+    let hub = Hub::new(HubConfig { queue_size: 8, ..HubConfig::default() });
+    let (channel, shard) = (hub.channel("x").expect("a name"), hub.add_shard());
+    let mut rounds = hub.rounds(&shard);
+    rounds.register(0, channel.join(&shard)).expect("joined");
+    for registers in [true, false] {
+        let handshake = channel.join(&shard);
+        let publish = |text: &str| {
+            channel.publish(Message::text(text)).expect("alone");
+            channel.last().expect("just published").payload()
+        };
+        let frames = ["kept for it", "and this"].map(publish);
+        rounds.collect();
+        while rounds.next_delivery().is_some() {}
+        assert!(!frames[0].is_unique(), "the handshake is not done");
+        if registers {
+            let (place, _) = rounds.register(1, handshake).expect("joined");
+            assert_eq!(rounds.catch_up(place).expect("two messages").frames.len(), 2);
+        } else {
+            drop(handshake);
+        }
+        rounds.collect();
+        assert!(rounds.next_delivery().is_none());
+        assert!(frames[0].is_unique(), "nobody wants it any more");
+    }
 }
