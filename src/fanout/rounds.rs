@@ -170,6 +170,9 @@ struct Stream {
 struct Round {
     /// Who is next.
     position: usize,
+    /// Who comes from here on came later, and waits for the next round: else those who come and go
+    /// could keep it from its end.
+    end: usize,
     /// At the end everybody has been offered the messages up to this one.
     offers: u64,
 }
@@ -204,7 +207,7 @@ impl Stream {
     fn begin_round(&mut self) -> bool {
         let begins = self.round.is_none() && self.newest > self.offered;
         if begins {
-            self.round = Some(Round { position: 0, offers: self.newest });
+            self.round = Some(Round { position: 0, end: self.members.len(), offers: self.newest });
         }
         begins
     }
@@ -214,7 +217,7 @@ impl Stream {
     fn begin_round_for(&mut self, position: usize) -> bool {
         let begins = self.round.is_none() && self.members[position].next <= self.newest;
         if begins {
-            self.round = Some(Round { position, offers: self.newest });
+            self.round = Some(Round { position, end: position + 1, offers: self.newest });
         }
         begins
     }
@@ -223,7 +226,7 @@ impl Stream {
     fn advance(&mut self) -> Option<usize> {
         loop {
             let round = self.round.as_mut()?;
-            if let Some(behind) = self.members[round.position..]
+            if let Some(behind) = self.members[round.position..round.end]
                 .iter()
                 .position(|member| member.next <= self.newest && member.slot != GONE)
             {
@@ -233,12 +236,14 @@ impl Stream {
             }
             self.offered = round.offers;
             self.lane.set_offered(self.offered);
-            if round.offers == self.newest {
+            let (has_news, end) = (round.offers < self.newest, self.members.len());
+            if !has_news && round.end == end {
                 self.round = None;
                 self.let_go();
                 return None;
             }
-            *round = Round { position: 0, offers: self.newest };
+            let position = if has_news { 0 } else { round.end };
+            *round = Round { position, end, offers: self.newest };
         }
     }
 
@@ -278,8 +283,9 @@ impl Stream {
             return;
         }
         if let Some(round) = &mut self.round {
-            // From the beginning; who has had everything is passed over.
-            round.position = 0;
+            // It goes on where it was: from the beginning it might never come to its end.
+            let still_before = |end| self.members[..end].iter().filter(|member| member.slot != GONE).count();
+            (round.position, round.end) = (still_before(round.position), still_before(round.end));
         }
         self.members.retain(|member| member.slot != GONE);
         self.gaps = 0;

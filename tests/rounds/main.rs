@@ -67,3 +67,33 @@ fn what_a_handshake_might_have_wanted_is_let_go_with_it() {
         assert!(frames[0].is_unique(), "nobody wants it any more");
     }
 }
+
+/// Half of the clients leave and others come, again and again, before a round is over; something is
+/// published all the time.
+#[test]
+fn who_comes_and_goes_keeps_nobody_from_a_turn() {
+    const STAY: usize = 30;
+    const GO: usize = 40;
+    let hub = Hub::default();
+    let (channel, shard) = (hub.channel("x").expect("a name"), hub.add_shard());
+    let mut rounds = hub.rounds(&shard);
+    let mut places: Vec<_> = (0..STAY + GO).map(|slot| rounds.register(slot, channel.join(&shard))).collect();
+    let mut served = [0; STAY + GO];
+    for _ in 0..100 {
+        channel.publish(Message::text("tick")).expect("alone");
+        rounds.collect();
+        for _ in 0..10 {
+            let delivery = rounds.next_delivery().expect("more are behind");
+            served[delivery.slot] += 1;
+        }
+        for slot in STAY..STAY + GO {
+            let (place, _) = places[slot].take().expect("registered");
+            rounds.deregister(place, |slot, place| places[slot].as_mut().expect("registered").0 = place);
+        }
+        for (slot, place) in places.iter_mut().enumerate().skip(STAY) {
+            *place = rounds.register(slot, channel.join(&shard));
+        }
+    }
+    let fewest = served[..STAY].iter().min();
+    assert!(fewest >= Some(&5), "ten of {} were served a hundred times: {served:?}", STAY + GO);
+}
