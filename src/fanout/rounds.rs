@@ -190,7 +190,9 @@ impl Stream {
     }
 
     fn collect(&mut self, capacity: usize) {
-        while let Some(frame) = self.lane.pop() {
+        let lane = &self.lane;
+        // No more than a ring holds, however fast it is filled: what comes meanwhile is marked anew.
+        for frame in std::iter::from_fn(|| lane.pop()).take(capacity) {
             if frame.seq() != self.newest + 1 {
                 // What gave way in the lane is newer than all of the log, and so many came after it
                 // that the lane was full.
@@ -260,7 +262,10 @@ impl Stream {
         let member = self.members.get_mut(position).filter(|member| member.next <= self.newest)?;
         let first = self.newest + 1 - self.log.len() as u64;
         let lost = first.saturating_sub(member.next);
-        self.channel.counters().dropped.add(lost);
+        if lost > 0 {
+            // Counted by all shards in one place: not to be touched for each delivery.
+            self.channel.counters().dropped.add(lost);
+        }
         let skip = member.next.saturating_sub(first) as usize;
         member.next = self.newest + 1;
         Some(Delivery { slot: member.slot, lost, frames: self.log.range(skip..) })
