@@ -1,16 +1,52 @@
-//! The engine through its public face, without sockets.
+//! The engine against a model of it: thousands of random operations, and what everybody must have got.
+//!
+//! A failure prints its seed; `ROUNDS_SEED=N cargo test --test rounds` runs that one alone.
+
+mod model;
+mod race;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
+use model::World;
 use tickcast::fanout::{Hub, HubConfig, Message};
+
+const OPERATIONS: usize = 1_500;
+
+/// Says which seed it was, should the test fail.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the seed was {}", self.0);
+        }
+    }
+}
+
+#[test]
+fn whatever_happens_everybody_gets_what_is_owed() {
+    let one = std::env::var("ROUNDS_SEED").ok().map(|seed| seed.parse().expect("a number"));
+    for seed in one.map_or(0..300, |seed| seed..seed + 1) {
+        let seed = Seed(seed);
+        let mut world = World::new(seed.0);
+        for _ in 0..OPERATIONS {
+            world.step();
+        }
+        world.end();
+    }
+}
 
 /// Whether a waiter was woken since it was last asked.
 #[derive(Default)]
 struct Woken(AtomicBool);
 
 impl Woken {
+    fn set(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
     fn take(&self) -> bool {
         self.0.swap(false, Ordering::SeqCst)
     }
@@ -18,7 +54,7 @@ impl Woken {
 
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::SeqCst);
+        self.set();
     }
 }
 
