@@ -282,9 +282,8 @@ impl<S: Connection> Session<S> {
 
     /// Ends the session for good: counts what it leaves behind, logs, and drops the socket.
     pub(super) fn finish(mut self) {
-        if let Some(outbox) = &mut self.outbox {
-            outbox.discard();
-        }
+        // Counted before the peer can see the end.
+        self.outbox = None;
         let end = self.end.unwrap_or(Disconnect::Gone);
         tracing::debug!(
             peer = %self.peer,
