@@ -178,7 +178,10 @@ impl<S: Connection> Session<S> {
                     let begun = frames.next().map(|frame| Outbox::begun(frame.clone(), done));
                     self.outbox = begun.map(Box::new);
                 }
-                Err(error) => return self.fail(&error),
+                Err(error) => {
+                    frames.for_each(Frame::count_discarded);
+                    return self.fail(&error);
+                }
             }
         }
         let outbox = self.outbox.get_or_insert_default();
@@ -294,3 +297,6 @@ impl<S: Connection> Session<S> {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;
