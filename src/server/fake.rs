@@ -52,7 +52,9 @@ impl Fake {
     pub(super) fn open(&self, room: usize) {
         let mut wire = self.wire();
         wire.room = wire.room.saturating_add(room);
-        wire.writer.take().filter(|_| room > 0).into_iter().for_each(Waker::wake);
+        if wire.room > 0 {
+            wire.writer.take().into_iter().for_each(Waker::wake);
+        }
     }
 
     /// The peer says something.

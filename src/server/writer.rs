@@ -329,3 +329,6 @@ impl<S: Connection> Writer<S> {
         slots.len()
     }
 }
+
+#[cfg(test)]
+mod tests;
