@@ -4,6 +4,7 @@
 
 mod model;
 mod race;
+mod stream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -2,30 +2,19 @@
 //! every turn is over when the call returns and every count is exact after every operation.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use fastrand::Rng;
-use tickcast::fanout::{Channel, Delivery, Frame, Hub, HubConfig, Membership, Message, Place, Rounds, Shard};
+use tickcast::fanout::{Hub, HubConfig, Membership, Message, Rounds, Shard};
 
 use super::Woken;
+use super::stream::{Client, Stream, Waiting, take};
 
 /// Ring sizes: the smallest, and some that a burst overruns.
 const QUEUES: [usize; 5] = [1, 2, 3, 8, 50];
 const MAX_CLIENTS: usize = 150;
-
-/// A client that its shard's owner serves.
-struct Client {
-    channel: usize,
-    place: Place,
-    /// The number of the message it must get next, or lose.
-    next: u64,
-    /// The channel's last message when it was registered: an offer of that is not waited for.
-    since: u64,
-}
 
 /// A client whose handshake is not done.
 struct Guest {
@@ -42,39 +31,6 @@ struct Owner {
     clients: BTreeMap<usize, Client>,
     /// By channel: the messages before this number have been collected.
     collected: Vec<u64>,
-}
-
-struct Stream {
-    channel: Channel,
-    /// By number; shares its memory with the frame, so that it shows whether the frame is alive.
-    published: Vec<Bytes>,
-    pushed: u64,
-    sent: u64,
-    dropped: u64,
-    discarded: u64,
-    waiting: Option<Waiting>,
-}
-
-/// Somebody waits until what was published up to `seq` is offered.
-struct Waiting {
-    seq: u64,
-    offered: Pin<Box<dyn Future<Output = ()>>>,
-    woken: Arc<Woken>,
-}
-
-impl Stream {
-    fn seq(&self) -> u64 {
-        self.published.len() as u64
-    }
-
-    fn check(&self, frame: &Frame, seq: u64) {
-        assert_eq!(frame.seq(), seq, "not the next message");
-        assert_eq!(frame.payload(), self.published[seq as usize - 1]);
-    }
-
-    fn alive(&self) -> usize {
-        self.published.iter().filter(|payload| !payload.is_unique()).count()
-    }
 }
 
 pub(crate) struct World {
@@ -194,7 +150,7 @@ impl World {
     fn turn_away(&mut self) {
         if let Some(Guest { channel, last, .. }) = self.take_guest() {
             let stream = &mut self.streams[channel];
-            stream.discarded += u64::from(last > 0) + stream.seq() - last;
+            stream.discarded += stream.owed_since(last);
         }
     }
 
@@ -204,7 +160,7 @@ impl World {
         let Some(slot) = owner.shard.claim() else {
             drop(membership);
             let stream = &mut self.streams[channel];
-            stream.discarded += u64::from(last > 0) + stream.seq() - last;
+            stream.discarded += stream.owed_since(last);
             return;
         };
         let (place, first) = owner.rounds.register(slot, membership).expect("alone");
@@ -366,7 +322,7 @@ impl World {
         while let Some(index) = self.guests.iter().position(|guest| guest.shard == owner) {
             let Guest { channel, last, .. } = self.guests.swap_remove(index);
             let stream = &mut self.streams[channel];
-            stream.discarded += u64::from(last > 0) + stream.seq() - last;
+            stream.discarded += stream.owed_since(last);
         }
     }
 
@@ -380,7 +336,7 @@ impl World {
             let owed = |client: &Client| stream.seq() + 1 - client.next;
             let guests = self.guests.iter().filter(|guest| guest.channel == channel);
             let queued = self.clients(channel).map(owed).sum::<u64>()
-                + guests.map(|guest| u64::from(guest.last > 0) + stream.seq() - guest.last).sum::<u64>();
+                + guests.map(|guest| stream.owed_since(guest.last)).sum::<u64>();
             assert_eq!(stream.pushed, stream.sent + stream.dropped + stream.discarded + queued);
         }
     }
@@ -391,20 +347,4 @@ impl Owner {
         let shard = hub.add_shard();
         Self { rounds: hub.rounds(&shard), shard, clients: BTreeMap::new(), collected: vec![0; channels] }
     }
-}
-
-/// A client takes what it is lent: all up to what was collected, less what a full ring gave up.
-fn take(stream: &mut Stream, client: &mut Client, delivery: Delivery<'_>, collected: u64, queue_size: usize) {
-    let Delivery { lost, frames, .. } = delivery;
-    let len = frames.len();
-    assert!(len > 0 && len <= queue_size, "{len} frames from a ring of {queue_size}");
-    assert!(lost == 0 || len == queue_size, "{lost} lost, {len} there");
-    client.next += lost;
-    for frame in frames {
-        stream.check(frame, client.next);
-        client.next += 1;
-    }
-    assert_eq!(client.next, collected, "not all that was collected");
-    stream.dropped += lost;
-    stream.sent += len as u64;
 }
