@@ -71,11 +71,12 @@ impl Fake {
         wire.reader.take().into_iter().for_each(Waker::wake);
     }
 
-    /// Every write fails from here on.
+    /// Everything fails from here on.
     pub(super) fn fail(&self) {
         let mut wire = self.wire();
         wire.fails = true;
-        wire.writer.take().into_iter().for_each(Waker::wake);
+        let Wire { reader, writer, .. } = &mut *wire;
+        reader.take().into_iter().chain(writer.take()).for_each(Waker::wake);
     }
 }
 
@@ -125,6 +126,9 @@ impl AsyncWrite for Fake {
 impl AsyncRead for Fake {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut wire = self.wire();
+        if wire.fails {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         if wire.incoming.is_empty() {
             if wire.at_end {
                 return Poll::Ready(Ok(()));

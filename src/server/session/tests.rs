@@ -133,17 +133,21 @@ impl Bench {
         self.serve(|session, desk| session.offer(frames.iter(), 0, desk));
     }
 
+    fn say_ping(&mut self) {
+        self.pinged += 1;
+        self.io.say(&client_frame(PING, &[&self.pinged.to_be_bytes()[..], &[0; 90]].concat()));
+    }
+
     fn step(&mut self) {
         match self.rng.u32(..1_000) {
             0..400 => {
                 let count = self.rng.usize(1..=self.queue_size);
                 self.offer(count);
             }
-            400..500 => {
-                self.pinged += 1;
-                self.io.say(&client_frame(PING, &[&self.pinged.to_be_bytes()[..], &[0; 90]].concat()));
-            }
-            500..550 => {
+            400..500 => self.say_ping(),
+            // More than it may have answers waiting.
+            500..505 => (0..100).for_each(|_| self.say_ping()),
+            505..550 => {
                 self.session.iter_mut().for_each(|session| _ = session.ping());
                 self.visit();
             }

@@ -20,6 +20,8 @@ struct Client {
     /// The last message; the first is the one from before the join, or the next.
     last: Option<u64>,
     frames: u64,
+    /// Pings it sent that were not answered.
+    unanswered: u32,
     is_told: bool,
     /// Its connection failed, or the peer ended it.
     is_gone: bool,
@@ -38,7 +40,8 @@ impl Client {
                     (self.last, self.frames) = (number, self.frames + 1);
                 }
                 8 => self.is_told = true,
-                opcode => assert_eq!(opcode, 10),
+                10 => self.unanswered -= 1,
+                opcode => panic!("opcode {opcode}"),
             }
         }
     }
@@ -69,7 +72,10 @@ impl Bench {
                 let room = self.rng.usize(..=most);
                 self.somebody(|client| client.io.open(room));
             }
-            800..850 => self.somebody(|client| client.io.say(&client_frame(9, b"ping"))),
+            800..850 => self.somebody(|client| {
+                client.unanswered += 1;
+                client.io.say(&client_frame(9, b"ping"));
+            }),
             850..870 => self.somebody(|client| {
                 client.is_gone = true;
                 client.io.fail();
@@ -110,7 +116,7 @@ impl Bench {
         let peer = ([127, 0, 0, 1], 1).into();
         self.entrance.admit(Arrival { io: io.clone(), received: Bytes::new(), seat, membership, peer });
         let (rest, last) = Default::default();
-        self.clients.push(Client { io, channel, rest, last, frames: 0, is_told: false, is_gone: false });
+        self.clients.push(Client { io, channel, rest, last, frames: 0, unanswered: 0, is_told: false, is_gone: false });
     }
 
     fn somebody(&mut self, mut act: impl FnMut(&mut Client)) {
@@ -132,7 +138,7 @@ impl Bench {
     fn check_that_nobody_sleeps(&self) {
         for client in self.clients.iter().filter(|client| !client.is_gone) {
             let newest = Some(self.channels[client.channel].seq()).filter(|seq| *seq > 0);
-            assert_eq!((client.last, client.rest.len()), (newest, 0));
+            assert_eq!((client.last, client.rest.len(), client.unanswered), (newest, 0, 0));
         }
         let frames: u64 = self.clients.iter().map(|client| client.frames).sum();
         let counted = |count: fn(&Channel) -> u64| self.channels.iter().map(count).sum::<u64>();
@@ -160,6 +166,8 @@ async fn run(seed: u64) {
         }
         bench.settle().await;
         bench.check_that_nobody_sleeps();
+        let here = bench.clients.iter().filter(|client| !client.is_gone).count();
+        assert_eq!(bench.channels.iter().map(Channel::subscribers).sum::<usize>(), here, "all ends are noticed");
     }
     for channel in 0..2 {
         bench.publish(channel, 5);
