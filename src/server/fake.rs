@@ -80,6 +80,13 @@ impl Fake {
     }
 }
 
+impl Wire {
+    /// Whether all that the peer said was read.
+    pub(super) fn has_been_read(&self) -> bool {
+        self.incoming.is_empty()
+    }
+}
+
 impl AsyncWrite for Fake {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[IoSlice::new(bytes)])

@@ -201,3 +201,16 @@ fn a_session_takes_what_its_connection_takes_and_counts_the_rest() {
         assert!(run.is_ok(), "the seed was {seed}");
     }
 }
+
+#[test]
+fn who_could_not_be_answered_is_read_again_when_it_takes_answers() {
+    for seed in 0..50 {
+        let mut bench = bench(seed);
+        (0..100).for_each(|_| bench.say_ping());
+        bench.visit_if_marked();
+        assert!(!bench.io.wire().has_been_read(), "seed {seed}: it need not take answers");
+        bench.io.open(usize::MAX);
+        bench.visit_if_marked();
+        assert_eq!(bench.received.ponged, 100, "seed {seed}");
+    }
+}
