@@ -1,6 +1,6 @@
-//! A message framed: head and payload in one allocation, numbered, shared. Beside it the copy alone,
-//! which no frame that owns its bytes can do without, and a publish to nobody, which is framing and
-//! a look at every set of subscribers.
+//! A message framed, head and payload in one allocation, and made a numbered, shared frame. Beside it
+//! the copy alone, which no frame that owns its bytes can do without, and a publish to nobody of a
+//! message framed before.
 //!
 //! ```sh
 //! cargo bench --bench frame
@@ -24,10 +24,12 @@ fn main() {
 #[divan::bench(args = SIZES)]
 fn encode(bencher: Bencher<'_, '_>, size: usize) {
     let (published, counters) = (Instant::now(), Arc::<ChannelCounters>::default());
-    let message = Message::binary(vec![b'x'; size]);
-    // Freed in turn: a heap that grows would be measured otherwise.
-    let encode = || drop(black_box(Frame::new(black_box(&message), 1, published, Arc::clone(&counters))));
-    bencher.counter(BytesCount::new(size)).bench_local(encode);
+    let payload = vec![b'x'; size];
+    bencher.counter(BytesCount::new(size)).bench_local(|| {
+        let message = Message::binary(black_box(&payload));
+        // Freed in turn: a heap that grows would be measured otherwise.
+        drop(black_box(Frame::new(message, 1, published, Arc::clone(&counters))));
+    });
 }
 
 #[divan::bench(args = SIZES)]

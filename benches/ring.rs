@@ -60,7 +60,7 @@ impl Queue for LockedDeque {
 }
 
 fn frame() -> Frame {
-    Frame::new(&Message::binary(vec![0; 1_024]), 1, Instant::now(), Arc::default())
+    Frame::new(Message::binary(vec![0; 1_024]), 1, Instant::now(), Arc::default())
 }
 
 fn full<Q: Queue>(frame: &Frame) -> Q {

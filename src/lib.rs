@@ -5,10 +5,11 @@
 //!
 //! ```text
 //! source ─▶ market state ─▶ snapshot ─▶ frame ─▶ hub ─▶ ring ─▶ writer ─▶ socket
-//!   lines     one task       JSON,       head +   sets    one a   one a      one vectored
-//!   decoded   owns it        once        payload  read    client  shard      write for all
-//!                                        once     w/o             sleeps     that waits
-//!                                                 lock            on Notify
+//!   lines     one task       JSON,       head +   read    one a   one a      one write for
+//!   decoded   owns it        once        payload  w/o     shard,  shard      all that a
+//!                                        once     lock    one a   sleeps     client has not
+//!                                                         lagging on Notify  had
+//!                                                         client
 //! accept ─▶ handshake ─▶ register ─▶ reader and heartbeat ─▶ deregister
 //! ```
 //!
@@ -21,8 +22,8 @@
 //! * A message is serialised and framed once; every client is sent the same bytes.
 //! * A client gets a channel's last message first, then every later one, in order, none twice, but
 //!   for those its full ring gave up: the oldest, counted, and visible as a gap in `seq`.
-//! * Publishing takes no lock, waits for nobody and allocates nothing per client. It is mutex-free,
-//!   not lock-free in the strict sense; [`fanout`] says where a stalled thread can be felt.
+//! * Publishing takes no lock, waits for nobody and does nothing per client. It is mutex-free, not
+//!   lock-free in the strict sense; [`fanout`] says where a stalled thread can be felt.
 //!
 //! # Embedding
 //! ```

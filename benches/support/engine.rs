@@ -41,7 +41,7 @@ impl Engine {
         for rounds in &mut self.rounds {
             rounds.collect();
             while let Some(delivery) = rounds.next_delivery() {
-                delivery.frames.for_each(&mut take);
+                delivery.frames.iter().for_each(&mut take);
             }
         }
     }

@@ -76,7 +76,7 @@ pub struct WsConfig {
     /// How long after a Ping a Pong may come.
     pub heartbeat_timeout: Duration,
     /// Frames a client's ring holds. Higher smooths longer stalls without loss, lower keeps what a
-    /// slow client reads newer; 16 bytes each for every client.
+    /// slow client reads newer; 16 bytes each for every client that lags.
     pub queue_size: usize,
     /// What the kernel may hold unsent for one client, on top of the ring. Lower keeps a slow
     /// client fresher and the server smaller, higher helps throughput over long distances.

@@ -1,17 +1,17 @@
 //! A channel: one stream of messages to all who joined it. The hot path is [`Channel::publish`].
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 
 use super::audience::Audience;
-use super::lane::Lane;
+use super::lane::{self, Lane};
 use super::membership::{Joined, JoinedCell};
 use super::subscription::Inbox;
 use super::turn::{MAX_PENDING, Turn};
-use super::{Frame, Membership, Message, Shard, frame};
+use super::{Frame, Membership, Message, Ring, Shard};
 use crate::metrics::{ChannelCounters, Counter, Histogram};
 
 /// One stream of messages. A clone is another handle on the same channel.
@@ -32,17 +32,24 @@ struct Inner {
     /// Frames a ring holds.
     queue_size: usize,
     turn: Turn<Operation>,
-    /// The shards with clients in this channel. Touched in turn only, and `ArcSwap` because that needs
-    /// no lock; so are the subscriptions.
-    lanes: ArcSwap<Vec<Arc<Lane>>>,
-    /// The subscriptions inside the process.
-    inboxes: ArcSwap<Vec<Arc<Inbox>>>,
-    last: ArcSwapOption<frame::Inner>,
+    /// Changed in turn, and `ArcSwap` because that needs no lock.
+    listeners: ArcSwap<Listeners>,
+    /// The last message. Touched in turn only.
+    last: Ring,
     accepted: Counter,
     seq: Sequence,
     audience: Audience,
     counters: Arc<ChannelCounters>,
     publish_seconds: Arc<Histogram>,
+}
+
+/// To whom a message is pushed.
+#[derive(Clone, Debug, Default)]
+struct Listeners {
+    /// The shards with clients in the channel.
+    lanes: Vec<Arc<Lane>>,
+    /// The subscriptions inside the process.
+    inboxes: Vec<Arc<Inbox>>,
 }
 
 #[derive(Debug)]
@@ -55,6 +62,8 @@ enum Operation {
     Abandon(Arc<JoinedCell>),
     Subscribe(Arc<Inbox>),
     Unsubscribe(Arc<Inbox>),
+    /// Somebody wants the last message.
+    Look(Arc<OnceLock<Option<Frame>>>),
 }
 
 /// What became of a published message.
@@ -76,9 +85,8 @@ impl Channel {
             name: name.into(),
             queue_size,
             turn: Turn::new(),
-            lanes: ArcSwap::default(),
-            inboxes: ArcSwap::default(),
-            last: ArcSwapOption::empty(),
+            listeners: ArcSwap::default(),
+            last: Ring::new(1),
             accepted: Counter::default(),
             seq: Sequence::default(),
             audience: Audience::default(),
@@ -97,9 +105,20 @@ impl Channel {
         self.0.audience.count()
     }
 
-    /// The last message, as sent.
-    pub fn last(&self) -> Option<Frame> {
-        self.0.last.load_full().map(Frame::from_inner)
+    /// The last message, as sent. Looking takes a turn, which is at once unless another thread is inside
+    /// the channel.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn last(&self) -> Option<Frame> {
+        let last = Arc::new(OnceLock::new());
+        self.take_turn(Operation::Look(Arc::clone(&last)));
+        loop {
+            match last.get() {
+                Some(last) => return last.clone(),
+                None => tokio::task::yield_now().await,
+            }
+        }
     }
 
     /// The last message's number; 0 before the first. What is accepted while another thread is
@@ -176,9 +195,14 @@ impl Channel {
         while self.seq() < accepted {
             tokio::task::yield_now().await;
         }
-        for lane in self.0.lanes.load_full().iter() {
+        for lane in &self.0.listeners.load_full().lanes {
             lane.offered(accepted).await;
         }
+    }
+
+    /// The owner of one shard has taken its mark, and wakes the others.
+    pub(super) fn pass_on(&self, woken: &Lane) {
+        lane::wake_others(&self.0.listeners.load().lanes, woken);
     }
 
     pub(super) fn enter(&self, shard: &Arc<Shard>, joined: &Arc<JoinedCell>) {
@@ -203,7 +227,7 @@ impl Channel {
 
     fn take_turn(&self, operation: Operation) {
         self.0.turn.enter(operation, |operation| match operation {
-            Operation::Publish(message, at) => self.fan_out(&message, at),
+            Operation::Publish(message, at) => self.fan_out(message, at),
             Operation::Join(shard, joined) => self.add_client(shard, &joined),
             Operation::Leave(lane, next) => self.remove_client(&lane, next),
             Operation::Abandon(joined) => {
@@ -214,34 +238,44 @@ impl Channel {
             }
             Operation::Subscribe(inbox) => self.add_subscription(inbox),
             Operation::Unsubscribe(inbox) => self.remove_subscription(&inbox),
+            // Set here and nowhere else.
+            Operation::Look(last) => drop(last.set(self.newest())),
         });
     }
 
     /// In turn: numbers, frames, and pushes once for each shard and each subscription.
-    fn fan_out(&self, message: &Message, published: Instant) {
+    fn fan_out(&self, message: Message, published: Instant) {
         let seq = self.seq() + 1;
         let frame = Frame::new(message, seq, published, Arc::clone(&self.0.counters));
-        self.0.last.store(Some(frame.clone().into_inner()));
+        drop(self.0.last.push(frame.clone()));
         self.0.counters.published.add(1);
         // The audience changes in turn too, so these are exactly those who are owed the frame.
         self.0.counters.pushed.add(self.subscribers() as u64);
-        self.0.lanes.load().iter().for_each(|lane| lane.push(frame.clone()));
-        self.0.inboxes.load().iter().for_each(|inbox| inbox.push(frame.clone()));
+        let listeners = self.0.listeners.load();
+        lane::push_to_all(&listeners.lanes, &frame);
+        listeners.inboxes.iter().for_each(|inbox| inbox.push(frame.clone()));
         self.0.seq.set(seq);
+    }
+
+    /// In turn: the last message.
+    fn newest(&self) -> Option<Frame> {
+        let newest = self.0.last.pop();
+        newest.iter().for_each(|newest| drop(self.0.last.push(newest.clone())));
+        newest
     }
 
     /// In turn: the last message, then membership; nothing can be published between the two.
     fn add_client(&self, shard: Arc<Shard>, joined: &JoinedCell) {
-        let known = self.0.lanes.load().iter().find(|lane| lane.is_in(&shard)).cloned();
+        let known = self.0.listeners.load().lanes.iter().find(|lane| lane.is_in(&shard)).cloned();
         let lane = known.or_else(|| {
             let lane = Arc::new(Lane::new(shard, self.0.queue_size)?);
-            change(&self.0.lanes, |lanes| lanes.push(Arc::clone(&lane)));
+            self.change(|listeners| listeners.lanes.push(Arc::clone(&lane)));
             Some(lane)
         });
         let membership = lane.map(|lane| {
             lane.join();
             self.0.audience.join();
-            let first = self.last();
+            let first = self.newest();
             self.0.counters.pushed.add(first.iter().len() as u64);
             Joined { lane, first, next: self.seq() + 1 }
         });
@@ -254,23 +288,23 @@ impl Channel {
         self.0.counters.discarded.add(self.seq() + 1 - next);
         self.0.audience.leave();
         if lane.leave() {
-            change(&self.0.lanes, |lanes| lanes.retain(|other| !Arc::ptr_eq(other, lane)));
+            self.change(|listeners| listeners.lanes.retain(|other| !Arc::ptr_eq(other, lane)));
         }
     }
 
     /// In turn, as [`Self::add_client`].
     fn add_subscription(&self, inbox: Arc<Inbox>) {
-        if let Some(last) = self.last() {
+        if let Some(last) = self.newest() {
             self.0.counters.pushed.add(1);
             inbox.push(last);
         }
         self.0.audience.join();
-        change(&self.0.inboxes, |inboxes| inboxes.push(inbox));
+        self.change(|listeners| listeners.inboxes.push(inbox));
     }
 
     /// In turn: after this nobody pushes to `inbox` on behalf of this channel.
     fn remove_subscription(&self, inbox: &Arc<Inbox>) {
-        change(&self.0.inboxes, |inboxes| {
+        self.change(|Listeners { inboxes, .. }| {
             if let Some(index) = inboxes.iter().position(|other| Arc::ptr_eq(other, inbox)) {
                 inboxes.swap_remove(index);
             }
@@ -282,15 +316,15 @@ impl Channel {
         self.0.audience.leave();
         inbox.release();
     }
-}
 
-/// In turn: changes a set in place. A copy would count a reference up and another down for each that
-/// is in it.
-fn change<T>(set: &ArcSwap<Vec<Arc<T>>>, change: impl FnOnce(&mut Vec<Arc<T>>)) {
-    // Taken out it has no other holder, unless somebody waits for all of it.
-    let mut members = set.swap(Arc::default());
-    change(Arc::make_mut(&mut members));
-    set.store(members);
+    /// In turn: changes who listens in place. A copy would count a reference up and another down for each of
+    /// them.
+    fn change(&self, change: impl FnOnce(&mut Listeners)) {
+        // Taken out they have no other holder, unless somebody waits for all of them.
+        let mut listeners = self.0.listeners.swap(Arc::default());
+        change(Arc::make_mut(&mut listeners));
+        self.0.listeners.store(listeners);
+    }
 }
 
 /// The last message's number, written in turn only. Set with release when the message is in all
@@ -331,7 +365,7 @@ mod tests {
     #[test]
     fn a_set_is_changed_in_place() {
         let (channel, mut subscriptions) = subscribed(5);
-        let members = || Arc::as_ptr(&channel.0.inboxes.load_full());
+        let members = || Arc::as_ptr(&channel.0.listeners.load_full());
         let before = members();
         subscriptions.remove(1);
         assert_eq!(members(), before, "not a copy");
@@ -343,16 +377,16 @@ mod tests {
     #[test]
     fn a_set_that_somebody_holds_is_not_changed_under_them() {
         let (channel, mut subscriptions) = subscribed(2);
-        let held = channel.0.inboxes.load_full();
+        let held = channel.0.listeners.load_full();
         subscriptions.pop();
-        assert_eq!((held.len(), channel.0.inboxes.load().len()), (2, 1));
+        assert_eq!((held.inboxes.len(), channel.0.listeners.load().inboxes.len()), (2, 1));
     }
 
     #[test]
     fn a_set_gives_back_what_a_crowd_needed() {
         let (channel, mut subscriptions) = subscribed(64);
         subscriptions.truncate(2);
-        let capacity = channel.0.inboxes.load().capacity();
+        let capacity = channel.0.listeners.load().inboxes.capacity();
         assert!(capacity <= 8, "{capacity}");
     }
 }

@@ -20,7 +20,8 @@ pub enum Kind {
     Binary,
 }
 
-/// What a publisher hands to [`Channel::publish`](super::Channel::publish).
+/// What a publisher hands to [`Channel::publish`](super::Channel::publish). Framed when it is made, so
+/// that publishing only numbers it; a clone shares the bytes.
 #[derive(Clone, Debug)]
 pub struct Message {
     kind: Kind,
@@ -29,50 +30,76 @@ pub struct Message {
 
 #[derive(Clone, Debug)]
 enum Body {
-    Whole(Bytes),
-    Numbered { before: Bytes, after: Bytes },
+    Framed(Wire),
+    Numbered { before: &'static str, after: String },
 }
 
 impl Message {
     /// A text message.
-    pub fn text(text: impl Into<String>) -> Self {
-        let body = Body::Whole(Bytes::from(text.into()));
-        Self { kind: Kind::Text, body }
+    pub fn text(text: impl AsRef<str>) -> Self {
+        Self::framed(Kind::Text, text.as_ref().as_bytes())
     }
 
     /// A text message from bytes, unchanged.
     ///
     /// # Errors
     /// The bytes are not UTF-8 (RFC 6455 section 5.6 requires it of text frames).
-    pub fn text_from_utf8(bytes: impl Into<Bytes>) -> Result<Self, std::str::Utf8Error> {
-        let bytes = bytes.into();
-        std::str::from_utf8(&bytes)?;
-        Ok(Self { kind: Kind::Text, body: Body::Whole(bytes) })
+    pub fn text_from_utf8(bytes: impl AsRef<[u8]>) -> Result<Self, std::str::Utf8Error> {
+        std::str::from_utf8(bytes.as_ref()).map(Self::text)
     }
 
     /// A binary message.
-    pub fn binary(bytes: impl Into<Bytes>) -> Self {
-        Self { kind: Kind::Binary, body: Body::Whole(bytes.into()) }
+    pub fn binary(bytes: impl AsRef<[u8]>) -> Self {
+        Self::framed(Kind::Binary, bytes.as_ref())
     }
 
     /// A text message that carries its own sequence number: `before`, the channel's number for
     /// this message in decimal, `after`. The number is known only when the message takes its turn
-    /// among the channel's publishers, so the channel puts it in while framing.
+    /// among the channel's publishers, so the channel puts it in and frames it then.
     pub fn numbered(before: &'static str, after: String) -> Self {
-        let body = Body::Numbered { before: Bytes::from_static(before.as_bytes()), after: Bytes::from(after) };
-        Self { kind: Kind::Text, body }
+        Self { kind: Kind::Text, body: Body::Numbered { before, after } }
+    }
+
+    fn framed(kind: Kind, payload: &[u8]) -> Self {
+        Self { kind, body: Body::Framed(Wire::new(kind, &[payload])) }
+    }
+}
+
+/// Head and payload of one frame.
+#[derive(Clone, Debug)]
+struct Wire {
+    /// Room for the longest head, then the payload.
+    bytes: Bytes,
+    /// Where the head begins; it ends where the payload begins.
+    start: u8,
+}
+
+impl Wire {
+    fn new(kind: Kind, payload: &[&[u8]]) -> Self {
+        let mut bytes = Vec::with_capacity(MAX_HEAD + payload.iter().map(|part| part.len()).sum::<usize>());
+        bytes.resize(MAX_HEAD, 0);
+        payload.iter().for_each(|part| bytes.extend_from_slice(part));
+        let opcode = match kind {
+            Kind::Text => OpCode::Text,
+            Kind::Binary => OpCode::Binary,
+        };
+        let mut buffer = [0; MAX_HEAD + 4];
+        let payload = Payload::Borrowed(&bytes[MAX_HEAD..]);
+        let head = fastwebsockets::Frame::new(true, opcode, None, payload).fmt_head(&mut buffer);
+        bytes[MAX_HEAD - head..MAX_HEAD].copy_from_slice(&buffer[..head]);
+        // Exactly as long as its memory, so that it becomes `Bytes` without a second piece of it.
+        Self { bytes: Bytes::from(bytes), start: (MAX_HEAD - head) as u8 }
     }
 }
 
 /// One message, serialised and framed once: head and payload in one `Bytes` behind one `Arc`, the
-/// same for every subscriber. A clone is one reference count; a ring slot is one pointer.
+/// same for every client. A clone is one reference count; a ring slot is one pointer.
 #[derive(Clone, Debug)]
 pub struct Frame(Arc<Inner>);
 
 #[derive(Debug)]
-pub(super) struct Inner {
-    wire: Bytes,
-    head: u8,
+struct Inner {
+    wire: Wire,
     kind: Kind,
     seq: u64,
     published: Instant,
@@ -80,39 +107,28 @@ pub(super) struct Inner {
 }
 
 impl Frame {
-    /// Frames `message` as the channel's message number `seq`, published at `published` and counted in
+    /// `message` as the channel's message number `seq`, published at `published` and counted in
     /// `counters`. [`Channel::publish`](super::Channel::publish) does it for every message.
-    pub fn new(message: &Message, seq: u64, published: Instant, counters: Arc<ChannelCounters>) -> Self {
-        let mut digits = itoa::Buffer::new();
-        let parts: [&[u8]; 3] = match &message.body {
-            Body::Whole(bytes) => [bytes, b"", b""],
-            Body::Numbered { before, after } => [before, digits.format(seq).as_bytes(), after],
+    pub fn new(message: Message, seq: u64, published: Instant, counters: Arc<ChannelCounters>) -> Self {
+        let wire = match message.body {
+            Body::Framed(wire) => wire,
+            Body::Numbered { before, after } => {
+                let mut digits = itoa::Buffer::new();
+                let parts = [before.as_bytes(), digits.format(seq).as_bytes(), after.as_bytes()];
+                Wire::new(message.kind, &parts)
+            }
         };
-        let mut wire = Vec::with_capacity(MAX_HEAD + parts.iter().map(|part| part.len()).sum::<usize>());
-        wire.resize(MAX_HEAD, 0);
-        for part in parts {
-            wire.extend_from_slice(part);
-        }
-        let opcode = match message.kind {
-            Kind::Text => OpCode::Text,
-            Kind::Binary => OpCode::Binary,
-        };
-        let mut bytes = [0; MAX_HEAD + 4];
-        let payload = Payload::Borrowed(&wire[MAX_HEAD..]);
-        let head = fastwebsockets::Frame::new(true, opcode, None, payload).fmt_head(&mut bytes);
-        wire[MAX_HEAD - head..MAX_HEAD].copy_from_slice(&bytes[..head]);
-        let wire = Bytes::from(wire).slice(MAX_HEAD - head..);
-        Self(Arc::new(Inner { wire, head: head as u8, kind: message.kind, seq, published, counters }))
+        Self(Arc::new(Inner { wire, kind: message.kind, seq, published, counters }))
     }
 
     /// Head and payload, as they go to the socket.
     pub fn wire(&self) -> &[u8] {
-        &self.0.wire
+        &self.0.wire.bytes[usize::from(self.0.wire.start)..]
     }
 
     /// The message as it was published.
     pub fn payload(&self) -> Bytes {
-        self.0.wire.slice(usize::from(self.0.head)..)
+        self.0.wire.bytes.slice(MAX_HEAD..)
     }
 
     /// Text or binary.
@@ -139,21 +155,13 @@ impl Frame {
     pub fn count_discarded(&self) {
         self.0.counters.discarded.add(1);
     }
-
-    pub(super) fn into_inner(self) -> Arc<Inner> {
-        self.0
-    }
-
-    pub(super) fn from_inner(inner: Arc<Inner>) -> Self {
-        Self(inner)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn frame(message: &Message, seq: u64) -> Frame {
+    fn frame(message: Message, seq: u64) -> Frame {
         Frame::new(message, seq, Instant::now(), Arc::default())
     }
 
@@ -167,7 +175,7 @@ mod tests {
             (65_536, vec![0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
         ] {
             let payload = vec![7; len];
-            let frame = frame(&Message::binary(payload.clone()), 1);
+            let frame = frame(Message::binary(&payload), 1);
             assert_eq!(frame.wire()[..head.len()], head, "length {len}");
             assert_eq!(frame.wire()[head.len()..], payload);
             assert_eq!(frame.payload(), payload);
@@ -176,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_numbered_message_gets_the_number_of_its_turn() {
-        let frame = frame(&Message::numbered("{\"seq\":", ",\"x\":1}".into()), 1_234_567);
+        let frame = frame(Message::numbered("{\"seq\":", ",\"x\":1}".into()), 1_234_567);
         assert_eq!(frame.payload(), "{\"seq\":1234567,\"x\":1}");
         assert_eq!(frame.wire()[..2], [0x81, 21]);
     }
@@ -184,6 +192,6 @@ mod tests {
     #[test]
     fn text_must_be_utf8() {
         assert!(Message::text_from_utf8(&b"\xff"[..]).is_err());
-        assert_eq!(frame(&Message::text_from_utf8("ä").expect("UTF-8"), 1).kind(), Kind::Text);
+        assert_eq!(frame(Message::text_from_utf8("ä").expect("UTF-8"), 1).kind(), Kind::Text);
     }
 }

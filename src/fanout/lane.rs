@@ -52,16 +52,12 @@ impl Lane {
         was_last
     }
 
-    /// In turn. A frame that gives way leaves a hole in the sequence, which the owner counts for
-    /// everybody who was owed it.
-    #[inline]
-    pub(super) fn push(&self, frame: Frame) {
-        drop(self.ring.push(frame));
-        self.mark_and_wake();
+    fn mark(&self) {
+        self.shard.lanes.mark(self.id);
     }
 
     fn mark_and_wake(&self) {
-        self.shard.lanes.mark(self.id);
+        self.mark();
         self.shard.wake();
     }
 
@@ -74,6 +70,11 @@ impl Lane {
     pub(super) fn set_offered(&self, seq: u64) {
         self.progress.0.store(seq, Ordering::Release);
         self.shard.round_ended.notify_waiters();
+    }
+
+    /// Whether somebody is registered with the owner, or has been.
+    fn is_served(&self) -> bool {
+        self.progress.get() != u64::MAX
     }
 
     /// Waits until everybody has been offered the messages up to `seq`, whether or not their sockets
@@ -89,6 +90,35 @@ impl Lane {
             ended.await;
         }
     }
+}
+
+/// In turn: pushes `frame` to all lanes and sees to it that all owners look. A frame that gives way leaves
+/// a hole in the sequence, which the owner counts for everybody who was owed it.
+///
+/// Of the owners that sleep one is woken, and wakes the others when it takes its mark ([`wake_others`]):
+/// to wake a task for which another thread must get up is a system call. Its lane is marked last, so
+/// who takes that mark finds all others marked. An owner that does not sleep looks again when told so.
+pub(super) fn push_to_all(lanes: &[Arc<Lane>], frame: &Frame) {
+    lanes.iter().for_each(|lane| drop(lane.ring.push(frame.clone())));
+    let mut relay: Option<&Lane> = None;
+    for lane in lanes {
+        let sleeps = lane.shard.is_asleep();
+        if sleeps && relay.is_none() && lane.is_served() {
+            relay = Some(lane);
+        } else if sleeps && relay.is_some() {
+            lane.mark();
+        } else {
+            lane.mark_and_wake();
+        }
+    }
+    relay.inspect(|lane| lane.mark_and_wake());
+}
+
+/// Wakes the owners of the other lanes that are marked. Whether they sleep does not matter: one may be about
+/// to, and have looked before its mark was set.
+pub(super) fn wake_others(lanes: &[Arc<Lane>], woken: &Lane) {
+    let others = lanes.iter().filter(|lane| !std::ptr::eq(&***lane, woken) && lane.shard.lanes.is_marked(lane.id));
+    others.for_each(|lane| lane.shard.wake());
 }
 
 impl Drop for Lane {

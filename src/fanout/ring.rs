@@ -1,4 +1,4 @@
-//! What one subscriber has pending.
+//! What waits for one reader: a shard, a subscription, a client that lags.
 
 use crossbeam_queue::ArrayQueue;
 

@@ -9,7 +9,7 @@
 //! Channels take turns: a large crowd, or large frames, on one do not keep another's waiting for
 //! longer than the owner says ([`Rounds::others`]).
 
-use std::collections::{VecDeque, vec_deque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::channel::Channel;
@@ -33,7 +33,7 @@ pub struct Delivery<'a> {
     /// How many frames it lost before these: they gave way to newer ones, and are counted.
     pub lost: u64,
     /// The frames, oldest first; lent, a client that cannot take them at once clones what is left.
-    pub frames: vec_deque::Iter<'a, Frame>,
+    pub frames: &'a [Frame],
 }
 
 /// The rounds of one shard. Dropping them leaves all channels.
@@ -64,6 +64,7 @@ impl Rounds {
                 continue;
             };
             stream.collect(self.capacity);
+            stream.channel.pass_on(&stream.lane);
             if stream.is_dead() {
                 self.active.retain(|active| *active != id);
                 self.streams[id] = None;
@@ -203,6 +204,7 @@ impl Stream {
             self.newest = frame.seq();
             self.log.push_back(frame);
         }
+        self.log.make_contiguous();
     }
 
     /// Returns whether a round begins that was not under way.
@@ -225,16 +227,16 @@ impl Stream {
     }
 
     /// The position of the next one to be served; `None` ends the round.
+    #[inline]
     fn advance(&mut self) -> Option<usize> {
         loop {
             let round = self.round.as_mut()?;
-            if let Some(behind) = self.members[round.position..round.end]
-                .iter()
-                .position(|member| member.next <= self.newest && member.slot != GONE)
-            {
-                let position = round.position + behind;
-                round.position = position + 1;
-                return Some(position);
+            while round.position < round.end {
+                let member = &self.members[round.position];
+                round.position += 1;
+                if member.next <= self.newest && member.slot != GONE {
+                    return Some(round.position - 1);
+                }
             }
             self.offered = round.offers;
             self.lane.set_offered(self.offered);
@@ -253,22 +255,26 @@ impl Stream {
     /// want them.
     fn let_go(&mut self) {
         if self.round.is_none() && self.lane.members() <= self.members.len() - self.gaps {
-            self.log.clear();
+            // The channel keeps the newest anyway, and it is for a publisher to drop the last reference that
+            // this one stays.
+            self.log.drain(..self.log.len().saturating_sub(1));
         }
     }
 
     /// Lends a member what it has not had.
+    #[inline]
     fn serve(&mut self, position: usize) -> Option<Delivery<'_>> {
         let member = self.members.get_mut(position).filter(|member| member.next <= self.newest)?;
-        let first = self.newest + 1 - self.log.len() as u64;
-        let lost = first.saturating_sub(member.next);
+        let (log, _) = self.log.as_slices();
+        // How many of the newest it is owed.
+        let owed = self.newest + 1 - member.next;
+        let lost = owed.saturating_sub(log.len() as u64);
         if lost > 0 {
-            // Counted by all shards in one place: not to be touched for each delivery.
+            // Else nothing is written here that another shard writes as well.
             self.channel.counters().dropped.add(lost);
         }
-        let skip = member.next.saturating_sub(first) as usize;
         member.next = self.newest + 1;
-        Some(Delivery { slot: member.slot, lost, frames: self.log.range(skip..) })
+        Some(Delivery { slot: member.slot, lost, frames: &log[log.len() - (owed - lost) as usize..] })
     }
 
     fn remove(&mut self, position: usize) {
@@ -303,6 +309,8 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        // If this owner was to wake others, it has not.
+        self.channel.pass_on(&self.lane);
         // Nobody registered is left: who waits for an offer waits for nothing.
         self.lane.set_offered(u64::MAX);
         for position in 0..self.members.len() {

@@ -23,9 +23,10 @@ pub struct Shard {
     clients: Slots,
     pub(super) lanes: Slots,
     wake: Notify,
+    asleep: Flag,
     /// The owner has gone a round to its end.
     pub(super) round_ended: Notify,
-    closed: Closed,
+    closed: Flag,
     counters: Arc<ShardCounters>,
 }
 
@@ -36,8 +37,9 @@ impl Shard {
             // A channel may have a new lane before the old one is thrown away.
             lanes: Slots::new(2 * max_channels.max(512)),
             wake: Notify::new(),
+            asleep: Flag::default(),
             round_ended: Notify::new(),
-            closed: Closed::default(),
+            closed: Flag::default(),
             counters,
         }
     }
@@ -68,7 +70,14 @@ impl Shard {
     /// # Cancel safety
     /// Cancel safe: a wake-up that was not returned stays for the next call.
     pub async fn wait(&self) {
+        self.asleep.set(true);
+        let _awake = Awake(&self.asleep);
         self.wake.notified().await;
+    }
+
+    /// Whether the owner waits. If it does not, it will find what it is woken for before it waits again.
+    pub(super) fn is_asleep(&self) -> bool {
+        self.asleep.get()
     }
 
     /// Appends the marked clients' slots to `slots`, in ascending order, and clears their marks.
@@ -88,7 +97,7 @@ impl Shard {
 
     /// The owner is gone: nobody waits for its rounds any more.
     pub fn close(&self) {
-        self.closed.set();
+        self.closed.set(true);
         self.round_ended.notify_waiters();
     }
 
@@ -97,17 +106,26 @@ impl Shard {
     }
 }
 
-/// Set once. Release and acquire: who sees it sees what was done before.
+/// Release and acquire: who sees it set sees what was done before.
 #[derive(Debug, Default)]
-struct Closed(AtomicBool);
+struct Flag(AtomicBool);
 
-impl Closed {
-    fn set(&self) {
-        self.0.store(true, Ordering::Release);
+impl Flag {
+    fn set(&self, value: bool) {
+        self.0.store(value, Ordering::Release);
     }
 
     fn get(&self) -> bool {
         self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The owner does not sleep any more, woken or not.
+struct Awake<'a>(&'a Flag);
+
+impl Drop for Awake<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 

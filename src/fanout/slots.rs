@@ -2,62 +2,94 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crossbeam_queue::SegQueue;
-
 /// Slots in one word.
 const WORD: usize = 64;
 
-/// Slots to claim, mark and release; each costs a bit. A mark is one atomic operation.
+/// Slots to claim, mark and release; each costs two bits. A mark is one atomic operation.
 ///
-/// Marking is release and taking is acquire: who takes a mark sees what was done before it.
+/// Marking is release and taking is acquire: who takes a mark sees what was done before it. So is giving
+/// back and claiming again.
 #[derive(Debug)]
 pub(super) struct Slots {
-    words: Box<[AtomicU64]>,
-    /// Slots below this have been claimed at some time. A mark of one that was claimed later than it was
-    /// read is found the next time.
+    marked: Bits,
+    /// Those that were given back.
+    free: Bits,
+    /// Slots below this have been claimed at some time.
     used: AtomicUsize,
-    released: SegQueue<usize>,
+}
+
+#[derive(Debug)]
+struct Bits(Box<[AtomicU64]>);
+
+impl Bits {
+    fn new(words: usize) -> Self {
+        Self((0..words).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    #[inline]
+    fn set(&self, bit: usize) {
+        self.0[bit / WORD].fetch_or(1 << (bit % WORD), Ordering::Release);
+    }
+
+    /// Clears the lowest bit there is.
+    fn take_one(&self, word: usize) -> Option<usize> {
+        let lowest = |bits: u64| (bits != 0).then(|| bits & (bits - 1));
+        let bits = self.0[word].fetch_update(Ordering::Acquire, Ordering::Relaxed, lowest).ok()?;
+        Some(word * WORD + bits.trailing_zeros() as usize)
+    }
+
+    /// Clears all bits and appends them.
+    fn take_all(&self, word: usize, taken: &mut Vec<usize>) {
+        if self.0[word].load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut bits = self.0[word].swap(0, Ordering::Acquire);
+        while bits != 0 {
+            taken.push(word * WORD + bits.trailing_zeros() as usize);
+            bits &= bits - 1;
+        }
+    }
 }
 
 impl Slots {
     /// Room for `capacity` slots, rounded up to whole words.
     pub(super) fn new(capacity: usize) -> Self {
-        let words = (0..capacity.div_ceil(WORD)).map(|_| AtomicU64::new(0)).collect();
-        Self { words, used: AtomicUsize::new(0), released: SegQueue::new() }
+        let words = capacity.div_ceil(WORD);
+        Self { marked: Bits::new(words), free: Bits::new(words), used: AtomicUsize::new(0) }
     }
 
-    /// A slot nobody else has, until it is released; `None` if all are taken.
+    fn used_words(&self) -> usize {
+        self.used.load(Ordering::Acquire).div_ceil(WORD)
+    }
+
+    /// A slot nobody else has, until it is released; `None` if all are taken. The lowest that was given
+    /// back: looking for it takes a load for every 64 slots.
     pub(super) fn claim(&self) -> Option<usize> {
-        let capacity = self.words.len() * WORD;
+        let capacity = self.marked.0.len() * WORD;
         let claim = |used| (used < capacity).then_some(used + 1);
         let fresh = || self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, claim).ok();
-        self.released.pop().or_else(fresh)
+        (0..self.used_words()).find_map(|word| self.free.take_one(word)).or_else(fresh)
     }
 
     /// Gives a slot back. A mark it has stays, and means nothing to whoever claims it next.
     pub(super) fn release(&self, slot: usize) {
-        self.released.push(slot);
+        self.free.set(slot);
     }
 
     /// Marks a claimed slot.
     #[inline]
     pub(super) fn mark(&self, slot: usize) {
-        self.words[slot / WORD].fetch_or(1 << (slot % WORD), Ordering::Release);
+        self.marked.set(slot);
+    }
+
+    /// Whether a slot is marked. Acquire: after a mark that was set later, this one is seen.
+    pub(super) fn is_marked(&self, slot: usize) -> bool {
+        self.marked.0[slot / WORD].load(Ordering::Acquire) & 1 << (slot % WORD) != 0
     }
 
     /// Appends the marked slots to `slots`, in ascending order, and clears their marks.
     pub(super) fn take(&self, slots: &mut Vec<usize>) {
-        let used = self.used.load(Ordering::Acquire);
-        for (n, word) in self.words[..used.div_ceil(WORD)].iter().enumerate() {
-            if word.load(Ordering::Relaxed) == 0 {
-                continue;
-            }
-            let mut marked = word.swap(0, Ordering::Acquire);
-            while marked != 0 {
-                slots.push(n * WORD + marked.trailing_zeros() as usize);
-                marked &= marked - 1;
-            }
-        }
+        (0..self.used_words()).for_each(|word| self.marked.take_all(word, slots));
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Channel, Frame, Ring};
 use crate::metrics::{Counter, ShardCounters};
 
 /// What publishers see of a subscription: its ring, and how to wake it. Held by the subscription and
-/// by the sets of the channels it is in.
+/// by the channels it is in.
 #[derive(Debug)]
 pub(super) struct Inbox {
     ring: Ring,

@@ -6,8 +6,8 @@ use crossbeam_queue::SegQueue;
 
 /// How many operations may wait before a newcomer is asked to come back, and how many of others'
 /// one thread runs in a row before it asks for that. More than publishers of one channel ever
-/// collide; it bounds what a stalled thread can pile up and how long one thread serves the rest: at
-/// ten thousand subscribers, some 64 ms.
+/// collide; it bounds what a stalled thread can pile up and how long one thread serves the rest: at some
+/// microseconds each.
 pub(super) const MAX_PENDING: usize = 64;
 
 /// Gives operations on one thing a single order. Whoever enters while nobody is inside runs its own

@@ -84,7 +84,8 @@ mod tests {
         let hub = Hub::default();
         let channel = hub.channel("market").expect("a valid name");
         channel.publish(SnapshotWriter::default().write(state, 5)).expect("alone");
-        String::from_utf8(channel.last().expect("published").payload().to_vec()).expect("UTF-8")
+        let frame = hub.subscribe(&channel).try_recv().expect("published");
+        String::from_utf8(frame.payload().to_vec()).expect("UTF-8")
     }
 
     #[test]

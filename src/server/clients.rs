@@ -66,9 +66,9 @@ impl<S: Connection> Clients<S> {
     }
 
     /// Offers a client what its channel has for it.
-    pub(super) fn offer(&mut self, delivery: Delivery<'_>) -> Visit {
-        let Delivery { slot, lost, frames } = delivery;
-        self.serve(slot, |session, desk| session.offer(frames, lost, desk))
+    pub(super) fn offer(&mut self, delivery: &Delivery<'_>) -> Visit {
+        let Delivery { slot, lost, frames } = *delivery;
+        self.serve(slot, |session, desk| session.offer(frames.iter(), lost, desk))
     }
 
     /// Serves a client with what all of them share.

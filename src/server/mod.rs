@@ -4,13 +4,13 @@
 //! Listener ─ accept ─▶ handshake (hyper, one task a connection) ─▶ routes ─▶ an answer
 //!                          │ 101
 //!                          ▼
-//!            Seat ─▶ Entrance ─▶ Writer (one task a shard) ─ visits ─▶ Session
-//!                                     ▲                          ├─ Reader: what the client says
-//!                     marks from the  │                          ├─ Outbox: one vectored write
-//!                     hub and sockets ┘                          └─ Subscriber: ring, channels
+//!            Seat ─▶ Entrance ─▶ Writer (one task a shard) ─ serves ─▶ Session, one a client
+//!                                     ▲                          ├─ lent frames: one write
+//!                     marks from the  │                          ├─ Outbox: what was not taken
+//!                     hub and sockets ┘                          └─ Reader: what the client says
 //! ```
 //!
-//! A session owns its socket and is visited by one task only, so nothing in it is shared and a
+//! A session owns its socket and is served by one task only, so nothing in it is shared and a
 //! stream of any kind, encrypted or not, fits. Timers: one a shard.
 
 mod clients;

@@ -125,7 +125,7 @@ async fn snapshot(channel: &Channel) -> Reply {
         channel.ask();
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    let Some(frame) = channel.last() else {
+    let Some(frame) = channel.last().await else {
         let reason = format!("channel {:?} has no message yet", channel.name());
         return error(StatusCode::NOT_FOUND, &reason);
     };

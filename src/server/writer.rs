@@ -174,7 +174,7 @@ impl<S: Connection> Writer<S> {
     fn catch_up(&mut self, slot: usize) {
         let place = self.clients.get(slot).and_then(|session| session.place);
         if let Some(delivery) = place.and_then(|place| self.rounds.catch_up(place)) {
-            let visit = self.clients.offer(delivery);
+            let visit = self.clients.offer(&delivery);
             self.conclude(slot, visit);
         }
     }
@@ -242,7 +242,7 @@ impl<S: Connection> Writer<S> {
             && let Some(delivery) = self.rounds.next_delivery()
         {
             let slot = delivery.slot;
-            let visit = self.clients.offer(delivery);
+            let visit = self.clients.offer(&delivery);
             self.conclude(slot, visit);
             served += 1;
         }

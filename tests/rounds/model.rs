@@ -9,8 +9,8 @@ use bytes::Bytes;
 use fastrand::Rng;
 use tickcast::fanout::{Hub, HubConfig, Membership, Message, Rounds, Shard};
 
-use super::Woken;
 use super::stream::{Client, Stream, Waiting, take};
+use super::{Woken, last};
 
 /// Ring sizes: the smallest, and some that a burst overruns.
 const QUEUES: [usize; 5] = [1, 2, 3, 8, 50];
@@ -121,7 +121,7 @@ impl World {
             let text = format!("{channel}: {}", stream.seq() + 1);
             let published = stream.channel.publish(Message::text(text)).expect("alone");
             assert_eq!(published.subscribers, listeners);
-            stream.published.push(stream.channel.last().expect("just published").payload());
+            stream.published.push(last(&stream.channel));
             stream.pushed += listeners as u64;
         }
     }
@@ -196,7 +196,7 @@ impl World {
         collected[channel] = streams[channel].seq() + 1;
         if let Some(delivery) = rounds.catch_up(client.place) {
             assert_eq!(delivery.slot, slot);
-            take(&mut streams[channel], client, delivery, collected[channel], *queue_size);
+            take(&mut streams[channel], client, &delivery, collected[channel], *queue_size);
         }
         assert_eq!(client.next, collected[channel], "something was published that it did not get");
     }
@@ -249,7 +249,7 @@ impl World {
                 return true;
             };
             let client = clients.get_mut(&delivery.slot).expect("only who is there is served");
-            take(&mut streams[client.channel], client, delivery, collected[client.channel], *queue_size);
+            take(&mut streams[client.channel], client, &delivery, collected[client.channel], *queue_size);
         }
         false
     }

@@ -119,7 +119,7 @@ fn take(client: &mut Client, delivery: &Delivery<'_>, queue_size: u64) -> (u64, 
     let received = delivery.frames.len() as u64;
     assert!(received > 0 && received <= queue_size);
     client.next += delivery.lost;
-    for frame in delivery.frames.clone() {
+    for frame in delivery.frames {
         assert_eq!(frame.seq(), client.next, "a hole or a repeat");
         client.next += 1;
     }

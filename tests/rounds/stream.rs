@@ -62,11 +62,11 @@ impl Stream {
 pub(crate) fn take(
     stream: &mut Stream,
     client: &mut Client,
-    delivery: Delivery<'_>,
+    delivery: &Delivery<'_>,
     collected: u64,
     queue_size: usize,
 ) {
-    let Delivery { lost, frames, .. } = delivery;
+    let Delivery { lost, frames, .. } = *delivery;
     let len = frames.len();
     assert!(len > 0 && len <= queue_size, "{len} frames from a ring of {queue_size}");
     assert!(lost == 0 || len == queue_size, "{lost} lost, {len} there");

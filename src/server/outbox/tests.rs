@@ -142,7 +142,7 @@ impl Bench {
     fn push(&mut self) {
         self.pushed += 1;
         let message = Message::binary(vec![self.pushed as u8; self.rng.usize(..400)]);
-        let frame = Frame::new(&message, self.pushed, Instant::now(), Arc::clone(&self.channel));
+        let frame = Frame::new(message, self.pushed, Instant::now(), Arc::clone(&self.channel));
         let gave_way = self.outbox.push(frame.clone(), self.capacity);
         assert_eq!(gave_way, self.model.push(&frame, self.capacity));
     }

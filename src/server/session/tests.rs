@@ -127,7 +127,7 @@ impl Bench {
             self.offered += 1;
             let filling = vec![0; self.rng.usize(..300)];
             let message = Message::binary([&self.offered.to_be_bytes()[..], &filling].concat());
-            Frame::new(&message, self.offered.into(), Instant::now(), Arc::clone(&self.channel))
+            Frame::new(message, self.offered.into(), Instant::now(), Arc::clone(&self.channel))
         };
         let frames: Vec<_> = (0..count).map(|_| frame()).collect();
         self.serve(|session, desk| session.offer(frames.iter(), 0, desk));
