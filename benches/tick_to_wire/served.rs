@@ -36,10 +36,10 @@ pub(crate) fn measure(plan: &Plan, lines: &[Vec<u8>]) -> Result<(Vec<Duration>, 
     let mut witness = Witness { hub, channel, reads, delivered: 0, published: 0 };
     let mut ways = Vec::with_capacity(lines.len());
     drive(plan, lines, &mut writer, |n| {
-        ways.push(witness.way_of(n)?);
+        ways.push(witness.way_of(&runtime, n)?);
         Ok(())
     })?;
-    let last = witness.channel.last().ok_or("nothing published")?;
+    let last = runtime.block_on(witness.channel.last()).ok_or("nothing published")?;
     drop(writer);
     runtime.shutdown_background();
     let ways = plan.counted(&ways);
@@ -76,7 +76,7 @@ struct Witness {
 
 impl Witness {
     /// Line number `n` has become message number `n + 1`, and the only one since the last.
-    fn way_of(&mut self, n: usize) -> Result<Way> {
+    fn way_of(&mut self, runtime: &tokio::runtime::Runtime, n: usize) -> Result<Way> {
         let seq = n as u64 + 1;
         let metrics = std::sync::Arc::clone(self.hub.metrics());
         let count = || {
@@ -91,7 +91,7 @@ impl Witness {
         // Counted, and about to be added up.
         std::thread::sleep(Duration::from_micros(100));
         let (delivered, published) = count();
-        let frame = self.channel.last().filter(|frame| frame.seq() == seq);
+        let frame = runtime.block_on(self.channel.last()).filter(|frame| frame.seq() == seq);
         let frame = frame.ok_or("a message more or less than lines: the interval is too short")?;
         if (delivered.count(), published.count(), self.reads.len()) != (seq, seq, n + 1) {
             return Err("two lines in one: the interval is too short".into());

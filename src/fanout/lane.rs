@@ -44,12 +44,11 @@ impl Lane {
         self.members.0.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// In turn; returns whether that was the last. Then the owner comes to throw the lane away.
+    /// In turn; returns whether that was the last. The owner comes to let go of what only this one still
+    /// wanted: frames, or the lane.
     pub(super) fn leave(&self) -> bool {
         let was_last = self.members.0.fetch_sub(1, Ordering::AcqRel) == 1;
-        if was_last {
-            self.mark_and_wake();
-        }
+        self.mark_and_wake();
         was_last
     }
 

@@ -70,12 +70,14 @@ impl Rounds {
                 self.streams[id] = None;
             } else if stream.begin_round() {
                 self.active.push_back(id);
+            } else {
+                stream.let_go();
             }
         }
     }
 
-    /// Takes over a client's membership; what it is to be sent first is in [`Self::catch_up`] after
-    /// that. Returns its place and the channel's last message from before its join, or `None` if it
+    /// Takes over a client's membership; what it has missed is in [`Self::catch_up`] at once, or comes
+    /// in the round. Returns its place and the channel's last message from before its join, or `None` if it
     /// has not joined.
     pub fn register(&mut self, slot: usize, membership: Membership) -> Option<(Place, Option<Frame>)> {
         let (channel, Joined { lane, first, next }) = membership.take()?;
@@ -86,6 +88,12 @@ impl Rounds {
         let stream = self.streams[id].get_or_insert_with(|| Stream::new(channel, lane, next - 1));
         let position = stream.members.len();
         stream.members.push(Member { slot, next });
+        stream.collect(self.capacity);
+        if stream.begin_round() || stream.begin_round_for(position) {
+            self.active.push_back(id);
+        } else {
+            stream.let_go();
+        }
         Some((Place { stream: id, position }, first))
     }
 
@@ -163,6 +171,9 @@ struct Stream {
 struct Round {
     /// Who is next.
     position: usize,
+    /// Who comes from here on came later, and waits for the next round: else those who come and go
+    /// could keep it from its end.
+    end: usize,
     /// At the end everybody has been offered the messages up to this one.
     offers: u64,
 }
@@ -180,7 +191,9 @@ impl Stream {
     }
 
     fn collect(&mut self, capacity: usize) {
-        while let Some(frame) = self.lane.pop() {
+        let lane = &self.lane;
+        // No more than a ring holds, however fast it is filled: what comes meanwhile is marked anew.
+        for frame in std::iter::from_fn(|| lane.pop()).take(capacity) {
             if frame.seq() != self.newest + 1 {
                 // What gave way in the lane is newer than all of the log, and so many came after it
                 // that the lane was full.
@@ -198,7 +211,17 @@ impl Stream {
     fn begin_round(&mut self) -> bool {
         let begins = self.round.is_none() && self.newest > self.offered;
         if begins {
-            self.round = Some(Round { position: 0, offers: self.newest });
+            self.round = Some(Round { position: 0, end: self.members.len(), offers: self.newest });
+        }
+        begins
+    }
+
+    /// The same for one who comes when all others have had everything; at the end what was kept for it
+    /// may go.
+    fn begin_round_for(&mut self, position: usize) -> bool {
+        let begins = self.round.is_none() && self.members[position].next <= self.newest;
+        if begins {
+            self.round = Some(Round { position, end: position + 1, offers: self.newest });
         }
         begins
     }
@@ -208,7 +231,8 @@ impl Stream {
     fn advance(&mut self) -> Option<usize> {
         loop {
             let round = self.round.as_mut()?;
-            while let Some(member) = self.members.get(round.position) {
+            while round.position < round.end {
+                let member = &self.members[round.position];
                 round.position += 1;
                 if member.next <= self.newest && member.slot != GONE {
                     return Some(round.position - 1);
@@ -216,19 +240,21 @@ impl Stream {
             }
             self.offered = round.offers;
             self.lane.set_offered(self.offered);
-            if round.offers == self.newest {
-                self.end_rounds();
+            let (has_news, end) = (round.offers < self.newest, self.members.len());
+            if !has_news && round.end == end {
+                self.round = None;
+                self.let_go();
                 return None;
             }
-            *round = Round { position: 0, offers: self.newest };
+            let position = if has_news { 0 } else { round.end };
+            *round = Round { position, end, offers: self.newest };
         }
     }
 
-    /// Everybody registered has had everything.
-    fn end_rounds(&mut self) {
-        self.round = None;
-        // A handshake that is not done may still want it.
-        if self.lane.members() <= self.members.len() - self.gaps {
+    /// Lets go of the frames, unless a round is under way or a handshake that is not done may still
+    /// want them.
+    fn let_go(&mut self) {
+        if self.round.is_none() && self.lane.members() <= self.members.len() - self.gaps {
             // The channel keeps the newest anyway, and it is for a publisher to drop the last reference that
             // this one stays.
             self.log.drain(..self.log.len().saturating_sub(1));
@@ -267,14 +293,15 @@ impl Stream {
         if self.gaps <= FEW.max(self.members.len() / 2) && self.gaps < self.members.len() {
             return;
         }
+        if let Some(round) = &mut self.round {
+            // It goes on where it was: from the beginning it might never come to its end.
+            let still_before = |end| self.members[..end].iter().filter(|member| member.slot != GONE).count();
+            (round.position, round.end) = (still_before(round.position), still_before(round.end));
+        }
         self.members.retain(|member| member.slot != GONE);
         self.gaps = 0;
         for (position, member) in self.members.iter().enumerate() {
             moved(member.slot, Place { stream, position });
-        }
-        if let Some(round) = &mut self.round {
-            // From the beginning; who has had everything is passed over.
-            round.position = 0;
         }
         self.members.shrink_to(2 * self.members.len());
     }
@@ -284,6 +311,8 @@ impl Drop for Stream {
     fn drop(&mut self) {
         // If this owner was to wake others, it has not.
         self.channel.pass_on(&self.lane);
+        // Nobody registered is left: who waits for an offer waits for nothing.
+        self.lane.set_offered(u64::MAX);
         for position in 0..self.members.len() {
             if self.members[position].slot != GONE {
                 self.remove(position);

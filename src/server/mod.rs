@@ -16,6 +16,8 @@
 mod clients;
 mod disconnect;
 mod exposition;
+#[cfg(test)]
+mod fake;
 mod handshake;
 mod heartbeat;
 mod listener;

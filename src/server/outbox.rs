@@ -90,7 +90,7 @@ pub(super) fn send_lent<'a>(
     }
 }
 
-/// One client's pending output.
+/// One client's pending output. What is left when it is dropped is counted as discarded.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     control: Vec<u8>,
@@ -117,7 +117,9 @@ enum Closing {
 impl Outbox {
     /// With a frame of which the socket took the first `done` bytes.
     pub(super) fn begun(frame: Frame, done: usize) -> Self {
-        Self { unsent: VecDeque::from([frame]), frame_done: done, ..Self::default() }
+        let mut outbox = Self::default();
+        (outbox.unsent, outbox.frame_done) = (VecDeque::from([frame]), done);
+        outbox
     }
 
     /// Keeps a frame until the socket takes it, with up to `capacity` others that are not begun: the
@@ -180,12 +182,6 @@ impl Outbox {
     /// Whether a Close was sent, to its last byte.
     pub(super) fn is_closed(&self) -> bool {
         self.closing == Closing::Queued && self.control.is_empty()
-    }
-
-    /// Counts what is left as discarded.
-    pub(super) fn discard(&mut self) {
-        self.unsent.drain(..).for_each(|frame| frame.count_discarded());
-        self.discard_ring();
     }
 
     fn discard_ring(&mut self) {
@@ -324,3 +320,13 @@ impl Outbox {
         written - left
     }
 }
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.unsent.iter().for_each(Frame::count_discarded);
+        self.discard_ring();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -178,7 +178,10 @@ impl<S: Connection> Session<S> {
                     let begun = frames.next().map(|frame| Outbox::begun(frame.clone(), done));
                     self.outbox = begun.map(Box::new);
                 }
-                Err(error) => return self.fail(&error),
+                Err(error) => {
+                    frames.for_each(Frame::count_discarded);
+                    return self.fail(&error);
+                }
             }
         }
         let outbox = self.outbox.get_or_insert_default();
@@ -282,9 +285,8 @@ impl<S: Connection> Session<S> {
 
     /// Ends the session for good: counts what it leaves behind, logs, and drops the socket.
     pub(super) fn finish(mut self) {
-        if let Some(outbox) = &mut self.outbox {
-            outbox.discard();
-        }
+        // Counted before the peer can see the end.
+        self.outbox = None;
         let end = self.end.unwrap_or(Disconnect::Gone);
         tracing::debug!(
             peer = %self.peer,
@@ -295,3 +297,6 @@ impl<S: Connection> Session<S> {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

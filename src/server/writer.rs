@@ -335,3 +335,6 @@ impl<S: Connection> Writer<S> {
         slots.len()
     }
 }
+
+#[cfg(test)]
+mod tests;
