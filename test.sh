@@ -41,6 +41,7 @@ install_tools() {
   missing=()
   need cc gcc libc6-dev
   need python3 python3 python3-venv
+  need curl curl
   need node nodejs
   need npm npm
   need valgrind valgrind
@@ -87,6 +88,8 @@ step "instructions, against the last release"
 cargo bench --bench instructions --locked -- --check
 step "every server under load, once"
 loadtest/compare.sh --smoke
+step "what is promised beyond a steady load, once"
+loadtest/performance.sh --smoke
 step "the profilers, once"
 export PROFILING_INSTALL=$install
 profiling/flamegraph.sh --smoke

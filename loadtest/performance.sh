@@ -26,6 +26,8 @@ Options:
   --smoke               one short round of everything with few clients
   -h, --help            print this
 
+Needs Linux, taskset, curl and python3. Reports, as JSON, and logs are kept in target/performance/<date>.
+
 Exit status: 0 done, 1 something failed or was interrupted, 2 bad arguments.
 END
 }
@@ -61,7 +63,7 @@ done
 if $smoke; then
     many=200 some=50 few=10 seconds=1
 else
-    many=10000 some=1000 few=100 seconds=10
+    many=10000 some=1000 few=100 seconds=6
 fi
 
 server='' address='' crowd=()
@@ -83,6 +85,10 @@ clean_up() {
 }
 trap clean_up EXIT
 trap 'exit 1' INT TERM HUP
+
+for tool in taskset curl python3; do
+    command -v "$tool" >/dev/null || fail "$tool is not installed"
+done
 
 say "==> build (minutes the first time)"
 for package in tickcast loadtest; do

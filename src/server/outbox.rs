@@ -27,7 +27,7 @@ const MAX_WRITES: usize = 4;
 /// answers to its Pings before it may send more of them.
 const MAX_CONTROL: usize = 4 << 10;
 
-/// Where a writer task counts what it sends to one client.
+/// Where a writer task counts what it sends to one client; nobody else counts there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ledger<'a> {
     pub(super) counters: &'a ShardCounters,
@@ -38,9 +38,9 @@ pub(super) struct Ledger<'a> {
 
 impl Ledger<'_> {
     fn count(&self, frame: &Frame, now: Instant) {
-        self.counters.frames_sent.add(1);
+        self.counters.frames_sent.add_alone(1);
         if frame.published() >= self.since {
-            self.counters.delivery_seconds.observe(now.saturating_duration_since(frame.published()));
+            self.counters.delivery_seconds.observe_alone(now.saturating_duration_since(frame.published()));
         }
     }
 }
@@ -74,7 +74,7 @@ pub(super) fn send_lent<'a>(
             Poll::Ready(written) => written?,
             Poll::Pending => return Ok(Some(0)),
         };
-        ledger.counters.bytes_sent.add(written as u64);
+        ledger.counters.bytes_sent.add_alone(written as u64);
         let now = Instant::now();
         while let Some(frame) = frames.clone().next() {
             if written < frame.wire().len() {
@@ -278,7 +278,7 @@ impl Outbox {
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        ledger.counters.bytes_sent.add(written as u64);
+        ledger.counters.bytes_sent.add_alone(written as u64);
         self.advance(written, ledger);
         Poll::Ready(Ok(()))
     }

@@ -214,3 +214,9 @@ fn who_could_not_be_answered_is_read_again_when_it_takes_answers() {
         assert_eq!(bench.received.ponged, 100, "seed {seed}");
     }
 }
+
+#[test]
+fn an_idle_client_is_small() {
+    let size = size_of::<Session<tokio::net::TcpStream>>();
+    assert!(size <= 256, "{size} bytes");
+}
