@@ -20,8 +20,9 @@ use crate::fanout::{Hub, Rounds, Shard};
 
 /// Clients served before it is others' turn: at some microseconds each, well under a millisecond.
 const VISITS_PER_TURN: usize = 64;
-/// Bytes sent before it is others' turn: some hundred microseconds.
-const BYTES_PER_TURN: u64 = 1 << 20;
+/// Bytes sent before it is others' turn: some ten microseconds. Clients of large messages would keep
+/// those of small ones waiting otherwise.
+const BYTES_PER_TURN: u64 = 256 << 10;
 
 /// Whether the server serves or drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,8 +231,9 @@ impl<S: Connection> Writer<S> {
         if self.marked.is_empty() {
             self.entrance.shard.take_marked(&mut self.marked);
         }
-        let mut visited = 0;
+        let (mut visited, enough) = (0, self.clients.bytes_sent() + BYTES_PER_TURN);
         while visited < VISITS_PER_TURN
+            && self.clients.bytes_sent() < enough
             && let Some(slot) = self.marked.pop()
         {
             self.visit(slot);
