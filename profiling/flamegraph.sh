@@ -94,7 +94,7 @@ if $smoke; then
 fi
 seconds=${seconds:-10} payload=${payload:-1KiB}
 # Prime, so that samples do not march in step with timers that tick 100 or 1,000 times a second. One
-# percent of a busy core is 50 samples in ten seconds; a dwarf sample copies 8 KiB of stack, so more
+# percent of a busy core is 50 samples in ten seconds; a dwarf sample copies 16 KiB of stack, so more
 # would cost machines with many cores more than it tells.
 frequency=${frequency:-499}
 

@@ -72,8 +72,10 @@ describe_perf() {
 }
 
 record_perf() {
-    # Handshakes are as deep as two of perf's usual 8 KiB.
+    # A writer is deeper than perf's usual 8 KiB, with room for the slices of its writes, handshakes are
+    # deeper than two of them.
     local perf_stacks=$call_graph
+    [[ $call_graph != dwarf ]] || perf_stacks=dwarf,16384
     [[ $workload/$call_graph != connect/dwarf ]] || perf_stacks=dwarf,24576
     # Without the build-id cache, which would keep a copy of every server profiled under ~/.debug.
     if ! run perf record -N -e "$event" -F "$frequency" --call-graph "$perf_stacks" -p "$server" \
