@@ -14,7 +14,7 @@ Cases (all, if none is given):
   slow      1,000 clients alone, and beside 1,000 that read nothing
   storm     1,000 clients alone, and while 10,000 others connect; CPU of 10,000 handshakes
   large     100 clients of a small channel alone, and beside 1,000 that get 2.5 MB each two seconds
-  publish   how long a publish call takes: to 1, 1,000 and 10,000 clients; half of them stalled; in a storm
+  publish   how long a publish call takes: to 1, 1,000 and 10,000 clients; half of them stalled
   memory    resident memory with 10,000 idle clients and after they left, several times
 
 Options:
