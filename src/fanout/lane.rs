@@ -1,7 +1,7 @@
 //! A lane: one channel's way into one shard.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 use super::{Frame, Ring, Shard};
 
@@ -72,6 +72,13 @@ impl Lane {
         self.shard.round_ended.notify_waiters();
     }
 
+    /// The owner goes. Who waits for an offer waits for nothing any more; and if others were to be woken
+    /// by this owner, they have not been.
+    pub(super) fn set_unserved(&self) {
+        self.set_offered(u64::MAX);
+        fence(Ordering::SeqCst);
+    }
+
     /// Whether somebody is registered with the owner, or has been.
     fn is_served(&self) -> bool {
         self.progress.get() != u64::MAX
@@ -111,7 +118,15 @@ pub(super) fn push_to_all(lanes: &[Arc<Lane>], frame: &Frame) {
             lane.mark_and_wake();
         }
     }
-    relay.inspect(|lane| lane.mark_and_wake());
+    if let Some(relay) = relay {
+        relay.mark_and_wake();
+        // Its owner may be gone since it was looked at. Either it saw the marks when it went, or this sees
+        // that it did: a fence between the store and the load on both sides.
+        fence(Ordering::SeqCst);
+        if !relay.is_served() {
+            wake_others(lanes, relay);
+        }
+    }
 }
 
 /// Wakes the owners of the other lanes that are marked. Whether they sleep does not matter: one may be about

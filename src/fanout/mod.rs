@@ -26,8 +26,9 @@
 //! # What waits, and what does not
 //! Publishing reads who listens through `ArcSwap` and takes no lock: it is mutex-free. It is not
 //! lock-free in the strict sense: the rings and the turn make others spin while a thread is stalled
-//! in the middle of an operation, and waking a writer that sleeps takes the mutex inside tokio's
-//! `Notify`, once per shard and sleep. Joining and leaving take a turn like publishing.
+//! in the middle of an operation, and waking a writer takes the mutex inside tokio's `Notify` if it
+//! sleeps; of those that sleep a publication wakes one, which wakes the others (`lane.rs`). Joining
+//! and leaving take a turn like publishing.
 //! Who may lag: any client. Who may wait: a client that joins, until the operations before its join
 //! are done.
 

@@ -309,10 +309,8 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // If this owner was to wake others, it has not.
+        self.lane.set_unserved();
         self.channel.pass_on(&self.lane);
-        // Nobody registered is left: who waits for an offer waits for nothing.
-        self.lane.set_offered(u64::MAX);
         for position in 0..self.members.len() {
             if self.members[position].slot != GONE {
                 self.remove(position);
