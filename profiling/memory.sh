@@ -242,5 +242,5 @@ print_origin
 printf '%s\n' "$out"/*
 
 if $smoke; then
-    grep -q 'Ring::new' "$out/memory.tsv" || fail "the table does not name the ring"
+    grep -q 'Clients.*insert' "$out/memory.tsv" || fail "the table does not name the session"
 fi
