@@ -135,7 +135,7 @@ impl HistogramSum {
 pub struct ChannelCounters {
     /// Messages published.
     pub published: Counter,
-    /// Frames pushed into rings: one a message and subscriber, and one for each join that found a
+    /// Frames owed to subscribers: one a message and subscriber, and one for each join that found a
     /// last message.
     pub pushed: Counter,
     /// Frames that gave way to newer ones.

@@ -70,7 +70,7 @@ pub(super) fn render(hub: &Hub) -> String {
     family(
         "tickcast_frames_pushed_total",
         "counter",
-        "Frames pushed into rings; each is sent, dropped, discarded or queued.",
+        "Frames owed to clients; each is sent, dropped, discarded or queued.",
         pushed,
     );
     family("tickcast_frames_sent_total", "counter", "Frames written to sockets whole.", one(totals.sent));
