@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Arg, ArgMatches, Command};
-use tickcast::config::{Config, KEYS, Layers, LogFormat};
+use tickcast::config::{Config, Key, Layers, LogFormat};
 use tickcast::market::Publisher;
 use tickcast::server::MARKET;
 use tickcast::source::Feed;
@@ -89,7 +89,7 @@ fn command() -> Command {
 fn options() -> Vec<Arg> {
     let default = Config::default();
     let file = Arg::new("config").long("config").value_name("FILE").help("TOML file [env: TICKCAST_CONFIG]");
-    let keys = KEYS.iter().map(|key| {
+    let keys = Key::all().map(|key| {
         let help = format!("{} [env: {}] [default: {}]", key.help, key.env, key.show(&default));
         Arg::new(key.flag).long(key.flag).value_name(key.unit).help(help).allow_hyphen_values(true)
     });
@@ -107,7 +107,7 @@ fn configure(arguments: &ArgMatches) -> anyhow::Result<Config> {
     if layers.file.is_none() {
         layers.file = variable("TICKCAST_CONFIG")?.map(PathBuf::from);
     }
-    for key in KEYS {
+    for key in Key::all() {
         layers.environment.extend(variable(key.env)?.map(|value| (key.env.to_owned(), value)));
         layers.arguments.extend(argument(key.flag).map(|value| (key.flag, value)));
     }

@@ -160,7 +160,7 @@ fn what_cannot_be_started_is_told_clearly() {
 fn help_names_every_key_with_its_default() {
     let (status, stdout, _) = run(command(&["--help"]));
     assert_eq!(status, Some(0));
-    for key in tickcast::config::KEYS {
+    for key in tickcast::config::Key::all() {
         assert!(stdout.contains(&format!("--{}", key.flag)) && stdout.contains(key.env), "{} in\n{stdout}", key.flag);
     }
     let (status, stdout, _) = run(command(&["--version"]));
@@ -171,7 +171,7 @@ fn help_names_every_key_with_its_default() {
 fn the_readme_has_every_key_with_its_default() {
     let readme = include_str!("../README.md");
     let defaults = tickcast::Config::default();
-    for key in tickcast::config::KEYS {
+    for key in tickcast::config::Key::all() {
         let names = format!("| `{}` | `{}` | `--{}` |", key.file, key.env, key.flag);
         let row = readme.lines().find(|line| line.starts_with(&names)).unwrap_or_else(|| panic!("no row {names}"));
         let default = key.show(&defaults);
