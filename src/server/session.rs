@@ -19,6 +19,10 @@ use crate::metrics::ShardCounters;
 
 /// Reads of one client before others get their turn.
 const MAX_READS: usize = 4;
+/// Read of a client after the end, so that a message under way does not reset the connection before the
+/// client has seen its Close: a millisecond of work. What comes beyond it stays in the kernel, which takes
+/// no more of the client, until the socket is dropped.
+const LINGER_BYTES: u32 = 4 << 20;
 
 /// What a connection must do: any byte stream, encrypted or not. `poll_write_vectored` should be
 /// real where there is one.
@@ -78,6 +82,10 @@ pub(super) struct Session<S> {
     at_eof: bool,
     /// The peer has sent its Close.
     peer_closed: bool,
+    /// The last visit did not find the end of what the peer has sent.
+    unread: bool,
+    /// Bytes read after the end.
+    lingered: u32,
     /// Frames that gave way to newer ones, for the log.
     dropped: u64,
 }
@@ -114,6 +122,8 @@ impl<S: Connection> Session<S> {
             shut_down: false,
             at_eof: false,
             peer_closed: false,
+            unread: false,
+            lingered: 0,
             dropped: 0,
         }
     }
@@ -221,8 +231,9 @@ impl<S: Connection> Session<S> {
         }
         match self.end {
             _ if self.at_eof => Visit::Over,
-            // Both have said Close: the server ends the connection (RFC 6455 section 7.1.1).
-            _ if self.peer_closed && self.shut_down => Visit::Over,
+            // Both have said Close: the server ends the connection (RFC 6455 section 7.1.1). But a socket that
+            // is dropped with something unread is reset, and the Close may be lost with it.
+            _ if self.peer_closed && self.shut_down && !self.unread => Visit::Over,
             None => Visit::Open,
             Some(_) if std::mem::replace(&mut self.lingers, true) => Visit::Closing,
             Some(_) => Visit::Closed,
@@ -235,8 +246,10 @@ impl<S: Connection> Session<S> {
     }
 
     fn read(&mut self, desk: &mut Desk<'_>) {
+        self.unread = true;
         for reads in 0.. {
-            if self.at_eof || self.outbox.as_ref().is_some_and(|outbox| outbox.is_congested()) {
+            let is_congested = self.outbox.as_ref().is_some_and(|outbox| outbox.is_congested());
+            if self.at_eof || is_congested || self.lingered >= LINGER_BYTES {
                 return;
             }
             if reads == MAX_READS {
@@ -245,7 +258,10 @@ impl<S: Connection> Session<S> {
             }
             let mut buffer = ReadBuf::new(desk.scratch);
             match Pin::new(&mut self.io).poll_read(&mut Context::from_waker(&self.waker), &mut buffer) {
-                Poll::Pending => return,
+                Poll::Pending => {
+                    self.unread = false;
+                    return;
+                }
                 Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
                     self.at_eof = true;
                     self.end.get_or_insert(Disconnect::Gone);
@@ -262,6 +278,9 @@ impl<S: Connection> Session<S> {
     /// Takes in bytes of the client, whose messages may have `max_message` bytes; after the end they mean
     /// nothing.
     pub(super) fn receive(&mut self, bytes: &mut [u8], max_message: usize) {
+        if self.end.is_some() {
+            self.lingered = self.lingered.saturating_add(bytes.len() as u32);
+        }
         if bytes.is_empty() || matches!(self.end, Some(end) if end != Disconnect::Shutdown) {
             return;
         }
