@@ -15,6 +15,8 @@
 
 mod clients;
 mod disconnect;
+#[cfg(feature = "echo")]
+mod echo;
 mod exposition;
 #[cfg(test)]
 mod fake;

@@ -86,6 +86,9 @@ pub(super) struct Session<S> {
     unread: bool,
     /// Bytes read after the end.
     lingered: u32,
+    /// What is sent back.
+    #[cfg(feature = "echo")]
+    echo: super::echo::Echo,
     /// Frames that gave way to newer ones, for the log.
     dropped: u64,
 }
@@ -124,6 +127,8 @@ impl<S: Connection> Session<S> {
             peer_closed: false,
             unread: false,
             lingered: 0,
+            #[cfg(feature = "echo")]
+            echo: Default::default(),
             dropped: 0,
         }
     }
@@ -151,7 +156,12 @@ impl<S: Connection> Session<S> {
         if self.end.is_none() {
             self.end = Some(end);
             if let Some((code, text)) = end.close() {
-                self.outbox.get_or_insert_default().close(code, text);
+                let outbox = self.outbox.get_or_insert_default();
+                #[cfg(not(feature = "echo"))]
+                outbox.close(code, text);
+                // What came before the end goes back before the Close.
+                #[cfg(feature = "echo")]
+                outbox.close_when_drained(code, text);
             }
         }
     }
@@ -285,10 +295,18 @@ impl<S: Connection> Session<S> {
             return;
         }
         let Self { reader, outbox, answered, pinged, .. } = self;
+        #[cfg(feature = "echo")]
+        let echo = &mut self.echo;
         let mut closed = None;
         let kept = reader.get_or_insert_with(|| Box::new(Reader::new(max_message)));
         let read = kept.feed(bytes, &mut |event| match event {
+            #[cfg(not(feature = "echo"))]
             Event::Data { .. } => {}
+            #[cfg(feature = "echo")]
+            Event::Data { text, payload, last } => {
+                let message = echo.collect(text, payload, last);
+                message.into_iter().for_each(|message| outbox.get_or_insert_default().echo(message));
+            }
             Event::Ping(payload) => outbox.get_or_insert_default().pong(payload),
             Event::Pong => *answered = *pinged,
             Event::Close(code) => closed = Some(Disconnect::Closed(code)),
