@@ -19,10 +19,10 @@ use crate::metrics::ShardCounters;
 
 /// Reads of one client before others get their turn.
 const MAX_READS: usize = 4;
-/// Read of a client after the end, so that a message under way does not reset the connection before the
-/// client has seen its Close: a millisecond of work. What comes beyond it stays in the kernel, which takes
-/// no more of the client, until the socket is dropped.
-const LINGER_BYTES: u32 = 4 << 20;
+/// Reads of one client after the end, so that a message under way does not reset the connection before the
+/// client has seen its Close: a few milliseconds of work, and 16 MiB at most. What comes beyond them stays in
+/// the kernel, which takes no more of the client, until the socket is dropped.
+const MAX_LINGER_READS: u16 = 1_024;
 
 /// What a connection must do: any byte stream, encrypted or not. `poll_write_vectored` should be
 /// real where there is one.
@@ -84,8 +84,8 @@ pub(super) struct Session<S> {
     peer_closed: bool,
     /// The last visit did not find the end of what the peer has sent.
     unread: bool,
-    /// Bytes read after the end.
-    lingered: u32,
+    /// Reads after the end.
+    linger_reads: u16,
     /// What is sent back.
     #[cfg(feature = "echo")]
     echo: super::echo::Echo,
@@ -126,7 +126,7 @@ impl<S: Connection> Session<S> {
             at_eof: false,
             peer_closed: false,
             unread: false,
-            lingered: 0,
+            linger_reads: 0,
             #[cfg(feature = "echo")]
             echo: Default::default(),
             dropped: 0,
@@ -259,13 +259,14 @@ impl<S: Connection> Session<S> {
         self.unread = true;
         for reads in 0.. {
             let is_congested = self.outbox.as_ref().is_some_and(|outbox| outbox.is_congested());
-            if self.at_eof || is_congested || self.lingered >= LINGER_BYTES {
+            if self.at_eof || is_congested || self.linger_reads == MAX_LINGER_READS {
                 return;
             }
             if reads == MAX_READS {
                 self.waker.wake_by_ref();
                 return;
             }
+            self.linger_reads += u16::from(self.end.is_some());
             let mut buffer = ReadBuf::new(desk.scratch);
             match Pin::new(&mut self.io).poll_read(&mut Context::from_waker(&self.waker), &mut buffer) {
                 Poll::Pending => {
@@ -288,9 +289,6 @@ impl<S: Connection> Session<S> {
     /// Takes in bytes of the client, whose messages may have `max_message` bytes; after the end they mean
     /// nothing.
     pub(super) fn receive(&mut self, bytes: &mut [u8], max_message: usize) {
-        if self.end.is_some() {
-            self.lingered = self.lingered.saturating_add(bytes.len() as u32);
-        }
         if bytes.is_empty() || matches!(self.end, Some(end) if end != Disconnect::Shutdown) {
             return;
         }
