@@ -17,6 +17,7 @@ pub(super) struct Clients<S> {
     open: usize,
     counters: Arc<ShardCounters>,
     scratch: Box<[u8]>,
+    bytes_read: u64,
     queue_size: usize,
     max_message: usize,
 }
@@ -28,6 +29,7 @@ impl<S: Connection> Clients<S> {
             open: 0,
             counters,
             scratch: vec![0; READ_BUFFER].into(),
+            bytes_read: 0,
             queue_size: config.queue_size,
             max_message: config.max_message_size,
         }
@@ -38,9 +40,9 @@ impl<S: Connection> Clients<S> {
         self.open
     }
 
-    /// Bytes sent to them, and to those before them.
-    pub(super) fn bytes_sent(&self) -> u64 {
-        self.counters.bytes_sent.get()
+    /// Bytes sent to them and read of them, those before them included.
+    pub(super) fn bytes_moved(&self) -> u64 {
+        self.counters.bytes_sent.get() + self.bytes_read
     }
 
     pub(super) fn slots(&self) -> impl Iterator<Item = usize> {
@@ -79,6 +81,7 @@ impl<S: Connection> Clients<S> {
         let mut desk = Desk {
             counters: &self.counters,
             scratch: &mut self.scratch,
+            bytes_read: &mut self.bytes_read,
             queue_size: self.queue_size,
             max_message: self.max_message,
         };

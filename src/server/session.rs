@@ -47,6 +47,8 @@ pub(super) struct Desk<'a> {
     pub(super) counters: &'a ShardCounters,
     /// Lent to one client's reads at a time.
     pub(super) scratch: &'a mut [u8],
+    /// Counts what is read of them.
+    pub(super) bytes_read: &'a mut u64,
     /// Frames a lagging client's ring holds.
     pub(super) queue_size: usize,
     /// Largest message of a client.
@@ -277,7 +279,10 @@ impl<S: Connection> Session<S> {
                     self.at_eof = true;
                     self.end.get_or_insert(Disconnect::Gone);
                 }
-                Poll::Ready(Ok(())) => self.receive(buffer.filled_mut(), desk.max_message),
+                Poll::Ready(Ok(())) => {
+                    *desk.bytes_read += buffer.filled().len() as u64;
+                    self.receive(buffer.filled_mut(), desk.max_message);
+                }
                 Poll::Ready(Err(error)) => {
                     self.at_eof = true;
                     self.end.get_or_insert(Disconnect::Io(error.kind()));

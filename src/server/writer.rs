@@ -20,8 +20,9 @@ use crate::fanout::{Hub, Rounds, Shard};
 
 /// Clients served before it is others' turn: at some microseconds each, well under a millisecond.
 const VISITS_PER_TURN: usize = 64;
-/// Bytes sent before it is others' turn: some ten microseconds. Clients of large messages would keep
-/// those of small ones waiting otherwise.
+/// Bytes sent and read before it is others' turn: some ten microseconds, or half a millisecond of the smallest
+/// frames clients may send. Clients of large messages would keep those of small ones waiting otherwise, and
+/// clients that flood would keep everybody.
 const BYTES_PER_TURN: u64 = 256 << 10;
 
 /// Whether the server serves or drains.
@@ -113,9 +114,9 @@ impl<S: Connection> Writer<S> {
             if served > 0 {
                 visits += served;
                 // Not each time: a worker that only yields wakes another one, which finds nothing.
-                if visits >= VISITS_PER_TURN || self.clients.bytes_sent() >= enough {
+                if visits >= VISITS_PER_TURN || self.clients.bytes_moved() >= enough {
                     tokio::task::yield_now().await;
-                    (visits, enough) = (0, self.clients.bytes_sent() + BYTES_PER_TURN);
+                    (visits, enough) = (0, self.clients.bytes_moved() + BYTES_PER_TURN);
                 }
                 continue;
             }
@@ -231,9 +232,9 @@ impl<S: Connection> Writer<S> {
         if self.marked.is_empty() {
             self.entrance.shard.take_marked(&mut self.marked);
         }
-        let (mut visited, enough) = (0, self.clients.bytes_sent() + BYTES_PER_TURN);
+        let (mut visited, enough) = (0, self.clients.bytes_moved() + BYTES_PER_TURN);
         while visited < VISITS_PER_TURN
-            && self.clients.bytes_sent() < enough
+            && self.clients.bytes_moved() < enough
             && let Some(slot) = self.marked.pop()
         {
             self.visit(slot);
@@ -244,9 +245,9 @@ impl<S: Connection> Writer<S> {
 
     /// Serves a bounded number of clients with what was published; returns how many.
     fn go_round(&mut self) -> usize {
-        let (mut served, enough) = (0, self.clients.bytes_sent() + BYTES_PER_TURN);
+        let (mut served, enough) = (0, self.clients.bytes_moved() + BYTES_PER_TURN);
         while served < VISITS_PER_TURN
-            && self.clients.bytes_sent() < enough
+            && self.clients.bytes_moved() < enough
             && let Some(delivery) = self.rounds.next_delivery()
         {
             let slot = delivery.slot;

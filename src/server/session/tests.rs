@@ -94,6 +94,7 @@ impl Bench {
         let mut desk = Desk {
             counters: self.shard.counters(),
             scratch: &mut self.scratch,
+            bytes_read: &mut 0,
             queue_size: self.queue_size,
             max_message: 1 << 10,
         };
