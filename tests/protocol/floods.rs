@@ -1,0 +1,83 @@
+//! Clients that send as much as they can: the others are served all the while.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::support::Server;
+use crate::support::client::{BINARY, Client, PING, PONG, TEXT, frame};
+
+/// A client that pings and does not read is not answered without bound, and loses no answer.
+#[test]
+fn a_flood_of_pings_is_throttled_not_buffered() {
+    const PINGS: usize = 200_000;
+    let server = Server::start(&["--source", "none"]);
+    let mut client = Client::with_small_buffer(server.address, "market", 4 << 10);
+    let before = server.memory();
+    let mut sender = Client { stream: client.stream.try_clone().expect("a descriptor") };
+    let flood = std::thread::spawn(move || {
+        let ping = frame(PING, &[b'x'; 125]).repeat(100);
+        for _ in 0..PINGS / 100 {
+            sender.stream.write_all(&ping).expect("sent");
+        }
+    });
+    // Others are served all the while.
+    for n in 0..50 {
+        let mut other = Client::connect(server.address, "market");
+        server.say("market", &n.to_string());
+        while other.text() != n.to_string() {}
+    }
+    let grown = server.memory().saturating_sub(before);
+    assert!(grown < 8 << 20, "the server grew by {grown} bytes");
+    let mut pongs = 0;
+    while pongs < PINGS {
+        pongs += usize::from(client.read().0 == PONG);
+    }
+    flood.join().expect("no panic");
+}
+
+/// One writer for all: what floods it has its turn, and no more than that.
+#[test]
+fn neighbours_of_floods_miss_nothing() {
+    const MESSAGES: u64 = 30;
+    const FLOODERS: usize = 8;
+    let empty = [frame(0x01, b""), frame(0x00, b"").repeat(2_000), frame(0x80, b"")].concat();
+    for flood in [
+        empty,
+        frame(TEXT, b"").repeat(2_000),
+        frame(BINARY, b"x").repeat(2_000),
+        frame(BINARY, &[0; 60_000]),
+        frame(PONG, b"").repeat(2_000),
+        [frame(PONG, &[0; 125]), frame(TEXT, "ä€😀".as_bytes())].concat().repeat(200),
+    ] {
+        let server = Server::start(&["--source", "none", "--workers", "1", "--heartbeat-interval", "0"]);
+        server.say("news", "first");
+        let mut neighbour = Client::connect(server.address, "news");
+        assert_eq!(neighbour.text(), "first");
+        let (flooding, sent) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
+        let flood = Arc::new(flood);
+        let start = |_| {
+            let mut client = Client::connect(server.address, "market");
+            let (flooding, sent, flood) = (Arc::clone(&flooding), Arc::clone(&sent), Arc::clone(&flood));
+            std::thread::spawn(move || {
+                while flooding.load(Ordering::Relaxed) {
+                    client.stream.write_all(&flood).expect("the flood is allowed");
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        };
+        let floods: Vec<_> = (0..FLOODERS).map(start).collect();
+        let mut seen = 0;
+        for n in 0..MESSAGES {
+            server.say("news", &n.to_string());
+            assert_eq!(neighbour.text(), n.to_string());
+            neighbour.send(PING, b"");
+            assert_eq!(neighbour.read(), (PONG, vec![]));
+            seen = sent.load(Ordering::Relaxed);
+        }
+        assert!(seen > FLOODERS as u64, "the flood was read meanwhile");
+        flooding.store(false, Ordering::Relaxed);
+        floods.into_iter().for_each(|flood| flood.join().expect("no panic"));
+        assert_eq!(server.metric("tickcast_disconnects_total{reason=\"protocol\"}"), 0);
+    }
+}
