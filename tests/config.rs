@@ -91,7 +91,10 @@ fn a_mistake_in_the_file_is_named_with_its_place() {
     for (text, words) in [
         ("workers = 2\n[ws\n", vec!["line 2", "not valid TOML"]),
         ("[ws]\nqueue_sise = 3\n", vec!["line 2", "unknown key `ws.queue_sise`", "did you mean `ws.queue_size`?"]),
-        ("[ws]\nfrobnicate = 3\n", vec!["line 2", "unknown key `ws.frobnicate`", "known keys: listen, source"]),
+        (
+            "[ws]\nfrobnicate = 3\n",
+            vec!["line 2", "unknown key `ws.frobnicate`", "known keys: listen, reuse_port, source"],
+        ),
         ("[frobnicate]\n", vec!["line 1", "unknown key `frobnicate`"]),
         ("[ws]\nheartbeat_interval = 0.01\n", vec!["= 0.01", "0, or seconds from 0.1 to 3600"]),
         ("queue_size = 3\n", vec!["line 1", "unknown key `queue_size`", "did you mean `ws.queue_size`?"]),
@@ -160,7 +163,7 @@ fn what_cannot_be_started_is_told_clearly() {
 fn help_names_every_key_with_its_default() {
     let (status, stdout, _) = run(command(&["--help"]));
     assert_eq!(status, Some(0));
-    for key in tickcast::config::KEYS {
+    for key in tickcast::config::Key::all() {
         assert!(stdout.contains(&format!("--{}", key.flag)) && stdout.contains(key.env), "{} in\n{stdout}", key.flag);
     }
     let (status, stdout, _) = run(command(&["--version"]));
@@ -171,7 +174,7 @@ fn help_names_every_key_with_its_default() {
 fn the_readme_has_every_key_with_its_default() {
     let readme = include_str!("../README.md");
     let defaults = tickcast::Config::default();
-    for key in tickcast::config::KEYS {
+    for key in tickcast::config::Key::all() {
         let names = format!("| `{}` | `{}` | `--{}` |", key.file, key.env, key.flag);
         let row = readme.lines().find(|line| line.starts_with(&names)).unwrap_or_else(|| panic!("no row {names}"));
         let default = key.show(&defaults);

@@ -5,11 +5,11 @@ use super::value::{self, Expected, Raw, show_float, show_size};
 use super::{Config, LogFormat};
 
 /// The longest duration anything may be set to: a day.
-const DAY: f64 = 86_400.0;
+pub(super) const DAY: f64 = 86_400.0;
 /// The longest time a client may stay silent; what is kept of each until then is bounded by it.
-const HOUR: f64 = 3_600.0;
+pub(super) const HOUR: f64 = 3_600.0;
 /// The largest size anything may be set to.
-const GIB: u64 = 1 << 30;
+pub(super) const GIB: u64 = 1 << 30;
 
 /// One key.
 #[derive(Debug)]
@@ -29,6 +29,11 @@ pub struct Key {
 }
 
 impl Key {
+    /// All keys, in the order in which they are shown.
+    pub fn all() -> impl Iterator<Item = &'static Self> {
+        GROUPS.iter().copied().flatten()
+    }
+
     /// The key's value in `config`, as TOML.
     pub fn show(&self, config: &Config) -> String {
         (self.to_toml)(config)
@@ -38,7 +43,7 @@ impl Key {
 macro_rules! key {
     ($file:literal, $env:literal, $flag:literal, $unit:literal, $help:literal,
      $($field:ident).+, $read:expr, $show:expr) => {
-        Key {
+        $crate::config::Key {
             file: $file,
             env: $env,
             flag: $flag,
@@ -52,21 +57,24 @@ macro_rules! key {
         }
     };
 }
+pub(super) use key;
 
-fn quoted(value: &impl ToString) -> String {
+pub(super) fn quoted(value: &impl ToString) -> String {
     toml::Value::String(value.to_string()).to_string()
 }
 
-fn seconds(value: &std::time::Duration) -> String {
+pub(super) fn seconds(value: &std::time::Duration) -> String {
     show_float(value.as_secs_f64())
 }
 
-fn bytes(value: &usize) -> String {
+pub(super) fn bytes(value: &usize) -> String {
     quoted(&show_size(*value))
 }
 
-/// All keys, in the order in which they are shown.
-pub static KEYS: &[Key] = &[
+/// Groups of keys, in the order in which they are shown.
+static GROUPS: &[&[Key]] = &[GENERAL, super::ws::KEYS, super::publish::KEYS, super::limits::KEYS];
+
+const GENERAL: &[Key] = &[
     key!(
         "listen",
         "TICKCAST_LISTEN",
@@ -76,6 +84,16 @@ pub static KEYS: &[Key] = &[
         listen,
         value::address,
         quoted
+    ),
+    key!(
+        "reuse_port",
+        "TICKCAST_REUSE_PORT",
+        "reuse-port",
+        "BOOL",
+        "Let several processes listen on the address at once (SO_REUSEPORT), so that one takes over from another",
+        reuse_port,
+        value::boolean,
+        bool::to_string
     ),
     key!(
         "source",
@@ -136,86 +154,6 @@ pub static KEYS: &[Key] = &[
         sim.seed,
         |raw| value::integer(raw, 0, i64::MAX as u64),
         u64::to_string
-    ),
-    key!(
-        "ws.broadcast_interval",
-        "WS_BROADCAST_INTERVAL",
-        "broadcast-interval",
-        "DURATION",
-        "Time between snapshots; 0 = as soon as something changed",
-        ws.broadcast_interval,
-        |raw| value::seconds(raw, 0.0, DAY),
-        seconds
-    ),
-    key!(
-        "ws.heartbeat_interval",
-        "WS_HEARTBEAT_INTERVAL",
-        "heartbeat-interval",
-        "DURATION",
-        "Time between Ping frames to one client; 0 = no heartbeat",
-        ws.heartbeat_interval,
-        |raw| value::seconds_or_zero(raw, 0.1, HOUR),
-        seconds
-    ),
-    key!(
-        "ws.heartbeat_timeout",
-        "WS_HEARTBEAT_TIMEOUT",
-        "heartbeat-timeout",
-        "DURATION",
-        "How long to wait for a Pong before the client is closed with 1008",
-        ws.heartbeat_timeout,
-        |raw| value::seconds(raw, 0.001, HOUR),
-        seconds
-    ),
-    key!(
-        "ws.queue_size",
-        "WS_QUEUE_SIZE",
-        "queue-size",
-        "FRAMES",
-        "Frames a client's ring holds; the oldest is dropped when it is full",
-        ws.queue_size,
-        |raw| value::integer(raw, 1, 65_536).map(|n| n as usize),
-        usize::to_string
-    ),
-    key!(
-        "ws.write_buffer",
-        "WS_WRITE_BUFFER",
-        "write-buffer",
-        "SIZE",
-        "Bound on the bytes the kernel may hold unsent for one client",
-        ws.write_buffer,
-        |raw| value::size(raw, 4 << 10, GIB),
-        bytes
-    ),
-    key!(
-        "ws.max_message_size",
-        "WS_MAX_MESSAGE_SIZE",
-        "max-message-size",
-        "SIZE",
-        "Largest message a client may send, fragments together",
-        ws.max_message_size,
-        |raw| value::size(raw, 1, GIB),
-        bytes
-    ),
-    key!(
-        "publish.max_body_size",
-        "TICKCAST_PUBLISH_MAX_BODY_SIZE",
-        "publish-max-body-size",
-        "SIZE",
-        "Largest message published over HTTP; a line of NDJSON counts by itself",
-        publish.max_body_size,
-        |raw| value::size(raw, 1, GIB),
-        bytes
-    ),
-    key!(
-        "publish.max_channels",
-        "TICKCAST_PUBLISH_MAX_CHANNELS",
-        "publish-max-channels",
-        "N",
-        "Channels there may be",
-        publish.max_channels,
-        |raw| value::integer(raw, 1, 1_000_000).map(|n| n as usize),
-        usize::to_string
     ),
     key!(
         "handshake_timeout",

@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::value::{Expected, Raw};
-use super::{Config, KEYS, Key};
+use super::{Config, Key};
 
 /// Where configuration may come from, lowest first.
 #[derive(Clone, Debug, Default)]
@@ -96,12 +96,12 @@ impl Config {
         if let Some(path) = &layers.file {
             config.apply_file(path)?;
         }
-        for key in KEYS {
+        for key in Key::all() {
             if let Some((_, text)) = layers.environment.iter().find(|(name, _)| name == key.env) {
                 config.apply(key, Raw::Environment(text), || Origin::Environment(key.env))?;
             }
         }
-        for key in KEYS {
+        for key in Key::all() {
             if let Some((_, text)) = layers.arguments.iter().find(|(flag, _)| *flag == key.flag) {
                 config.apply(key, Raw::Argument(text), || Origin::Flag(key.flag))?;
             }
@@ -131,7 +131,7 @@ impl Config {
         flatten(table.get_ref(), "", &mut found);
         for (name, value) in found {
             let origin = || Origin::File(path.to_owned(), line(value.span().start));
-            let Some(key) = KEYS.iter().find(|key| key.file == name) else {
+            let Some(key) = Key::all().find(|key| key.file == name) else {
                 let hint = suggest(&name);
                 return Err(ConfigError::UnknownKey { key: name, origin: origin(), hint });
             };
@@ -147,7 +147,7 @@ fn flatten<'a, 'i>(table: &'a DeTable<'i>, prefix: &str, found: &mut Vec<(String
     for (name, value) in table {
         let name = format!("{prefix}{}", name.get_ref());
         match value.get_ref() {
-            DeValue::Table(inner) if KEYS.iter().any(|key| key.file.starts_with(&format!("{name}."))) => {
+            DeValue::Table(inner) if Key::all().any(|key| key.file.starts_with(&format!("{name}."))) => {
                 flatten(inner, &format!("{name}."), found);
             }
             _ => found.push((name, value)),
@@ -158,13 +158,13 @@ fn flatten<'a, 'i>(table: &'a DeTable<'i>, prefix: &str, found: &mut Vec<(String
 /// The key somebody probably meant: the same last part, or the most letters in common.
 fn suggest(name: &str) -> String {
     let last = name.rsplit('.').next().unwrap_or(name);
-    let alike = KEYS.iter().find(|key| {
+    let alike = Key::all().find(|key| {
         let known = key.file.rsplit('.').next().unwrap_or(key.file);
         known == last || key.flag == last.replace('_', "-") || distance(known, last) <= last.len().min(known.len()) / 3
     });
     match alike {
         Some(key) => format!("did you mean `{}`?", key.file),
-        None => format!("known keys: {}", KEYS.iter().map(|key| key.file).collect::<Vec<_>>().join(", ")),
+        None => format!("known keys: {}", Key::all().map(|key| key.file).collect::<Vec<_>>().join(", ")),
     }
 }
 

@@ -1,18 +1,24 @@
 //! Configuration: defaults, then a TOML file, then the environment, then the command line.
-//! [`KEYS`] names every key; [`Config::load`] puts the layers together and rejects what it does not
+//! [`Key::all`] names every key; [`Config::load`] puts the layers together and rejects what it does not
 //! understand, saying where it stood and what would have been right.
 
 mod keys;
+mod limits;
 mod load;
+mod publish;
 mod value;
+mod ws;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-pub use keys::{KEYS, Key};
+pub use keys::Key;
+pub use limits::LimitsConfig;
 pub use load::{ConfigError, Layers};
+pub use publish::PublishConfig;
+pub use ws::WsConfig;
 
 use crate::fanout::HubConfig;
 use crate::source::SourceKind;
@@ -22,6 +28,9 @@ use crate::source::SourceKind;
 pub struct Config {
     /// Where to listen; port 0 picks a free one.
     pub listen: SocketAddr,
+    /// Whether other processes of this user may listen on the same address at the same time, so that
+    /// one can take over from another.
+    pub reuse_port: bool,
     /// Where updates come from.
     pub source: SourceKind,
     /// The `replay` source.
@@ -32,6 +41,8 @@ pub struct Config {
     pub ws: WsConfig,
     /// Everything about publishing over HTTP.
     pub publish: PublishConfig,
+    /// How much of the server anybody may have.
+    pub limits: LimitsConfig,
     /// From accept to a complete request head, and between two requests of one connection. Bounds
     /// how long a peer that says nothing holds a descriptor.
     pub handshake_timeout: Duration,
@@ -65,35 +76,6 @@ pub struct SimConfig {
     pub seed: u64,
 }
 
-/// What WebSocket clients get and what they may do.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WsConfig {
-    /// Time between snapshots; zero publishes as soon as something changed and the writers are
-    /// ready for it.
-    pub broadcast_interval: Duration,
-    /// Time between Pings to one client; zero sends none.
-    pub heartbeat_interval: Duration,
-    /// How long after a Ping a Pong may come.
-    pub heartbeat_timeout: Duration,
-    /// Frames a client's ring holds. Higher smooths longer stalls without loss, lower keeps what a
-    /// slow client reads newer; 16 bytes each for every client that lags.
-    pub queue_size: usize,
-    /// What the kernel may hold unsent for one client, on top of the ring. Lower keeps a slow
-    /// client fresher and the server smaller, higher helps throughput over long distances.
-    pub write_buffer: usize,
-    /// Largest message a client may send, fragments together; larger ones end it with 1009.
-    pub max_message_size: usize,
-}
-
-/// What may be published over HTTP.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PublishConfig {
-    /// Largest message; a line of NDJSON counts by itself.
-    pub max_body_size: usize,
-    /// Channels there may be, since publishing creates them.
-    pub max_channels: usize,
-}
-
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -107,18 +89,13 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            reuse_port: false,
             source: SourceKind::Replay(None),
             replay: ReplayConfig { speed: 1.0, looped: true },
             sim: SimConfig { symbols: 30, rate: 1_000.0, seed: 1 },
-            ws: WsConfig {
-                broadcast_interval: Duration::from_secs(1),
-                heartbeat_interval: Duration::from_secs(30),
-                heartbeat_timeout: Duration::from_secs(10),
-                queue_size: 50,
-                write_buffer: 64 << 10,
-                max_message_size: 64 << 10,
-            },
-            publish: PublishConfig { max_body_size: 16 << 20, max_channels: 10_000 },
+            ws: WsConfig::default(),
+            publish: PublishConfig::default(),
+            limits: LimitsConfig::default(),
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(5),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
@@ -138,7 +115,7 @@ impl Config {
     pub fn to_toml(&self) -> String {
         let mut out = String::new();
         let mut table = "";
-        let (plain, nested): (Vec<&Key>, Vec<&Key>) = KEYS.iter().partition(|key| !key.file.contains('.'));
+        let (plain, nested): (Vec<&Key>, Vec<&Key>) = Key::all().partition(|key| !key.file.contains('.'));
         for key in plain.into_iter().chain(nested) {
             let (prefix, name) = key.file.split_once('.').unwrap_or(("", key.file));
             if prefix != table {

@@ -166,3 +166,25 @@ pub(super) fn show_size(bytes: usize) -> String {
 pub(super) fn show_float(value: f64) -> String {
     format!("{value:?}")
 }
+
+/// Several values: a TOML array of strings, or text with commas between them; none if it is empty.
+pub(super) fn list<T>(raw: Raw<'_>, item: impl Fn(&str) -> Result<T, Expected>) -> Result<Vec<T>, Expected> {
+    let expected = |expected| format!("a list, each item {expected}");
+    match raw {
+        Raw::File(DeValue::Array(values)) => values
+            .iter()
+            .map(|value| match value.get_ref() {
+                DeValue::String(text) => item(text.trim()).map_err(expected),
+                _ => Err(expected("text".to_owned())),
+            })
+            .collect(),
+        _ => {
+            let text = raw.text().ok_or_else(|| "a list of texts".to_owned())?;
+            text.split(',')
+                .map(str::trim)
+                .filter(|text| !text.is_empty())
+                .map(|text| item(text).map_err(expected))
+                .collect()
+        }
+    }
+}

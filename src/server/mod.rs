@@ -13,8 +13,12 @@
 //! A session owns its socket and is served by one task only, so nothing in it is shared and a
 //! stream of any kind, encrypted or not, fits. Timers: one a shard.
 
+mod accept;
+mod admission;
+mod budget;
 mod clients;
 mod disconnect;
+mod drain;
 #[cfg(feature = "echo")]
 mod echo;
 mod exposition;
@@ -26,6 +30,7 @@ mod listener;
 mod outbox;
 mod page;
 mod patience;
+mod proxy;
 mod publish;
 mod reader;
 mod routes;
@@ -38,14 +43,19 @@ mod writer;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub use accept::Accept;
+use admission::Admission;
+use budget::Budget;
 pub use disconnect::Disconnect;
-pub use listener::BindError;
-use listener::Listener;
+use drain::Farewell;
+pub use drain::Shutdown;
+pub use listener::{BindError, Incoming, Listener};
 pub use reader::{Event, Reader};
 use seat::Seats;
 pub use session::Connection;
@@ -53,16 +63,19 @@ use stats::Rates;
 use writer::{Entrance, Phase, Writer};
 
 use crate::config::Config;
-use crate::fanout::{Hub, Shard};
+use crate::fanout::{ChannelError, Hub, Shard};
 use crate::source::SourceKind;
+
+/// Connections that are still accepted when the server begins to drain: as many as the kernel holds.
+const LAST_CALL: usize = 4_096;
 
 /// The channel that is there from the start.
 pub const MARKET: &str = "market";
 
 /// A server that listens and does not serve yet.
 #[derive(Debug)]
-pub struct Server {
-    listener: Listener,
+pub struct Server<L = Listener> {
+    listener: L,
     context: Arc<Context>,
     phase: watch::Sender<Phase>,
     shards: Shards,
@@ -76,11 +89,24 @@ struct Context {
     rates: Arc<Rates>,
     phase: watch::Receiver<Phase>,
     seats: Vec<Arc<Seats>>,
+    admission: Arc<Admission>,
+    /// What may be published over HTTP.
+    publications: Budget,
 }
 
 impl Context {
     fn is_draining(&self) -> bool {
         *self.phase.borrow() != Phase::Serving
+    }
+
+    /// Whether who comes is told to go elsewhere. When another server takes over, who came to this one
+    /// before it stopped listening is let in, and told to come back like everybody else.
+    fn is_closed_to_clients(&self) -> bool {
+        match *self.phase.borrow() {
+            Phase::Serving => false,
+            Phase::Draining(farewell) => farewell.how == Shutdown::GoingAway,
+            Phase::Closing(_) => true,
+        }
     }
 
     /// Waits until the server drains.
@@ -105,12 +131,24 @@ impl Server {
     /// # Panics
     /// Outside a tokio runtime with I/O and time enabled.
     pub fn bind(config: Config, hub: Hub) -> Result<Self, BindError> {
-        let listener = Listener::bind(config.listen, config.ws.write_buffer)?;
+        let listener = Listener::bind(&config)?;
+        Ok(Self::with_listener(listener, config, hub)?)
+    }
+}
+
+impl<L: Accept> Server<L> {
+    /// The same over connections of any kind; what `config` says about listening is the caller's.
+    ///
+    /// # Errors
+    /// The hub takes no channel.
+    pub fn with_listener(listener: L, config: Config, hub: Hub) -> Result<Self, ChannelError> {
         hub.channel(MARKET)?;
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let mut shards = Shards { hub: hub.clone(), shards: Vec::new() };
         let seats = (0..config.workers).map(|_| Arc::new(Seats::new(shards.add()))).collect();
-        let context = Context { config, hub, rates: Arc::default(), phase: phase_seen, seats };
+        let admission = Admission::new(config.limits.clone(), Arc::clone(hub.metrics()));
+        let publications = Budget::new(config.limits.publish_rate);
+        let context = Context { config, hub, rates: Arc::default(), phase: phase_seen, seats, admission, publications };
         Ok(Self { listener, context: Arc::new(context), phase, shards })
     }
 
@@ -122,15 +160,15 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until `shutdown` completes. Then it stops listening, answers publications with 503,
-    /// lets every client read what its ring holds followed by Close 1001, and returns when all are
-    /// gone or `drain_timeout` is over.
+    /// Serves until `shutdown` completes, and says how. Then it stops listening, answers publications
+    /// with 503, lets every client read what its ring holds followed by a Close, see [`Shutdown`],
+    /// and returns when all are gone or `drain_timeout` is over.
     ///
     /// Dropping the future ends everything at once.
     ///
     /// # Errors
     /// A writer task has died, which is a defect; everything is ended.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    pub async fn run(self, shutdown: impl Future<Output: Into<Shutdown>>) -> Result<(), RunError> {
         // The shards leave the hub when this is over, however it ends.
         let Self { listener, context, phase, shards: _shards } = self;
         let mut writers = JoinSet::new();
@@ -145,30 +183,45 @@ impl Server {
         let mut sampler = JoinSet::new();
         sampler.spawn(Arc::clone(&context.rates).sample(context.hub.clone()));
         let mut connections = JoinSet::new();
+        let begin = |connections: &mut JoinSet<()>, incoming, peer| match context.admission.admit(peer) {
+            Ok(ticket) => {
+                let (context, entrances) = (Arc::clone(&context), Arc::clone(&entrances));
+                connections.spawn(handshake::begin::<L>(incoming, ticket, context, entrances, phase.subscribe()));
+            }
+            Err(refusal) => {
+                if let Some(telling) = context.admission.tell() {
+                    connections.spawn(handshake::turn_away::<L>(incoming, refusal, telling));
+                }
+            }
+        };
         let accept = async {
             loop {
                 tokio::select! {
-                    (stream, peer) = listener.accept() => {
-                        let (context, entrances) = (Arc::clone(&context), Arc::clone(&entrances));
-                        connections.spawn(handshake::begin(stream, peer, context, entrances, phase.subscribe()));
-                    }
+                    (incoming, peer) = listener.accept() => begin(&mut connections, incoming, peer),
                     Some(_) = connections.join_next() => {}
                 }
             }
         };
-        tokio::select! {
-            () = accept => {}
-            () = shutdown => {}
+        let how = tokio::select! {
+            never = accept => never,
+            how = shutdown => how.into(),
             _ = writers.join_next() => return Err(RunError),
+        };
+        // Who waits to be accepted has connected; closing the listener would reset them.
+        for _ in 0..LAST_CALL {
+            let waiting = tokio::time::timeout(Duration::ZERO, listener.accept());
+            let Ok((incoming, peer)) = waiting.await else { break };
+            begin(&mut connections, incoming, peer);
         }
         drop(listener);
         let until = Instant::now() + context.config.drain_timeout;
-        phase.send_replace(Phase::Draining(until));
+        let farewell = Farewell { how, until };
+        phase.send_replace(Phase::Draining(farewell));
         let all_done = async { while connections.join_next().await.is_some() {} };
         // Who is not done in time is cut off.
         let _ = tokio::time::timeout_at(until, all_done).await;
         connections.shutdown().await;
-        phase.send_replace(Phase::Closing(until));
+        phase.send_replace(Phase::Closing(farewell));
         while let Some(ended) = writers.join_next().await {
             ended.map_err(|_| RunError)?;
         }

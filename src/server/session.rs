@@ -1,19 +1,21 @@
 //! One WebSocket client after its handshake: its socket, what it said, what it is to be sent.
 //! Served by the writer task of its shard; does nothing by itself and owns no timer and no task.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant as Moment;
 
+use super::admission::Ticket;
 use super::disconnect::Disconnect;
 use super::heartbeat::SessionId;
 use super::outbox::{Ledger, Outbox, send_lent};
 use super::reader::{Event, Reader};
 use super::seat::Seat;
+use crate::config::WsConfig;
 use crate::fanout::{Frame, Membership, Place};
 use crate::metrics::ShardCounters;
 
@@ -38,7 +40,7 @@ pub(super) struct Arrival<S> {
     pub(super) received: Bytes,
     pub(super) seat: Seat,
     pub(super) membership: Membership,
-    pub(super) peer: SocketAddr,
+    pub(super) ticket: Ticket,
 }
 
 /// What the clients of one writer task share.
@@ -72,10 +74,12 @@ pub(super) struct Session<S> {
     /// See [`SessionId`].
     number: u32,
     seat: Seat,
-    peer: SocketAddr,
+    ticket: Ticket,
     /// The last Ping sent, and the last that a Pong has answered.
     pinged: u32,
     answered: u32,
+    /// Somebody looks from time to time whether it still lags.
+    is_watched: bool,
     /// A visit has found the end.
     lingers: bool,
     /// This side has said that nothing more comes.
@@ -100,6 +104,9 @@ pub(super) struct Session<S> {
 pub(super) enum Visit {
     /// The session goes on.
     Open,
+    /// It goes on, and something waits that its socket does not take; not said again until
+    /// [`Session::check_lag`] has found nothing.
+    Lags,
     /// It was closed from this side since the last visit, and now waits for the peer.
     Closed,
     /// It still waits.
@@ -109,7 +116,7 @@ pub(super) enum Visit {
 }
 
 impl<S: Connection> Session<S> {
-    pub(super) fn new(io: S, peer: SocketAddr, seat: Seat, number: u32) -> Self {
+    pub(super) fn new(io: S, ticket: Ticket, seat: Seat, number: u32) -> Self {
         Self {
             io,
             waker: seat.waker(),
@@ -120,9 +127,10 @@ impl<S: Connection> Session<S> {
             reader: None,
             number,
             seat,
-            peer,
+            ticket,
             pinged: 0,
             answered: 0,
+            is_watched: false,
             lingers: false,
             shut_down: false,
             at_eof: false,
@@ -157,22 +165,45 @@ impl<S: Connection> Session<S> {
     pub(super) fn close(&mut self, end: Disconnect) {
         if self.end.is_none() {
             self.end = Some(end);
-            if let Some((code, text)) = end.close() {
+            if end.close().is_some() {
                 let outbox = self.outbox.get_or_insert_default();
                 #[cfg(not(feature = "echo"))]
-                outbox.close(code, text);
+                outbox.close(end);
                 // What came before the end goes back before the Close.
                 #[cfg(feature = "echo")]
-                outbox.close_when_drained(code, text);
+                outbox.close_when_drained(end);
             }
         }
     }
 
     /// Ends the session once the client has been sent what waits for it.
     pub(super) fn drain(&mut self, end: Disconnect) {
-        if let Some((code, text)) = end.close() {
-            self.outbox.get_or_insert_default().close_when_drained(code, text);
+        self.outbox.get_or_insert_default().close_when_drained(end);
+    }
+
+    /// Whether the client lags for longer than it may, and if not, when to look again, if at all. It is
+    /// to be visited before, so that what its socket takes by now counts.
+    ///
+    /// # Errors
+    /// It does.
+    pub(super) fn check_lag(&mut self, now: Moment, config: &WsConfig) -> Result<Option<Moment>, Disconnect> {
+        let Some(outbox) = self.outbox.as_ref().filter(|_| self.end.is_none()) else {
+            self.is_watched = false;
+            return Ok(None);
+        };
+        let ends = [
+            (outbox.progress(), config.write_timeout, Disconnect::Stalled),
+            (outbox.since(), config.evict_after, Disconnect::Slow),
+        ];
+        let mut next = None;
+        for (since, limit, end) in ends.into_iter().filter(|(_, limit, _)| !limit.is_zero()) {
+            let at = since + limit;
+            if at <= now {
+                return Err(end);
+            }
+            next = Some(next.map_or(at, |next: Moment| next.min(at)));
         }
+        Ok(next)
     }
 
     /// Why the session ended, if it has.
@@ -229,8 +260,8 @@ impl<S: Connection> Session<S> {
             if congested && !outbox.is_congested() {
                 self.waker.wake_by_ref();
             }
-            if outbox.is_closed() {
-                self.end.get_or_insert(Disconnect::Shutdown);
+            if let Some(end) = outbox.closed() {
+                self.end.get_or_insert(end);
                 if !self.shut_down && Pin::new(&mut self.io).poll_shutdown(cx).is_ready() {
                     self.shut_down = true;
                 }
@@ -246,6 +277,7 @@ impl<S: Connection> Session<S> {
             // Both have said Close: the server ends the connection (RFC 6455 section 7.1.1). But a socket that
             // is dropped with something unread is reset, and the Close may be lost with it.
             _ if self.peer_closed && self.shut_down && !self.unread => Visit::Over,
+            None if self.outbox.is_some() && !std::mem::replace(&mut self.is_watched, true) => Visit::Lags,
             None => Visit::Open,
             Some(_) if std::mem::replace(&mut self.lingers, true) => Visit::Closing,
             Some(_) => Visit::Closed,
@@ -294,7 +326,9 @@ impl<S: Connection> Session<S> {
     /// Takes in bytes of the client, whose messages may have `max_message` bytes; after the end they mean
     /// nothing.
     pub(super) fn receive(&mut self, bytes: &mut [u8], max_message: usize) {
-        if bytes.is_empty() || matches!(self.end, Some(end) if end != Disconnect::Shutdown) {
+        if bytes.is_empty()
+            || matches!(self.end, Some(end) if !matches!(end, Disconnect::Shutdown | Disconnect::Restart))
+        {
             return;
         }
         let Self { reader, outbox, answered, pinged, .. } = self;
@@ -329,7 +363,7 @@ impl<S: Connection> Session<S> {
         self.outbox = None;
         let end = self.end.unwrap_or(Disconnect::Gone);
         tracing::debug!(
-            peer = %self.peer,
+            client = %self.ticket.client(),
             reason = end.reason(),
             seconds = self.since.elapsed().as_secs_f64(),
             dropped = self.dropped,

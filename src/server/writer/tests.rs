@@ -7,7 +7,8 @@ use fastrand::Rng;
 use super::*;
 use crate::Config;
 use crate::fanout::{Channel, HubConfig, Message};
-use crate::server::fake::{Fake, client_frame, take_frame};
+use crate::server::Shutdown;
+use crate::server::fake::{Fake, client_frame, take_frame, ticket};
 use crate::server::seat::Seats;
 
 /// Yields after which a writer that has something to do has done it.
@@ -113,8 +114,7 @@ impl Bench {
         if self.rng.bool() {
             io.open(usize::MAX);
         }
-        let peer = ([127, 0, 0, 1], 1).into();
-        self.entrance.admit(Arrival { io: io.clone(), received: Bytes::new(), seat, membership, peer });
+        self.entrance.admit(Arrival { io: io.clone(), received: Bytes::new(), seat, membership, ticket: ticket() });
         let (rest, last) = Default::default();
         self.clients.push(Client { io, channel, rest, last, frames: 0, unanswered: 0, is_told: false, is_gone: false });
     }
@@ -172,7 +172,10 @@ async fn run(seed: u64) {
     for channel in 0..2 {
         bench.publish(channel, 5);
     }
-    phase.send_replace(Phase::Closing(Instant::now() + std::time::Duration::from_secs(20)));
+    phase.send_replace(Phase::Closing(Farewell {
+        how: Shutdown::GoingAway,
+        until: Instant::now() + std::time::Duration::from_secs(20),
+    }));
     bench.settle().await;
     bench.check_that_nobody_sleeps();
     assert!(bench.clients.iter().all(|client| client.is_told || client.is_gone), "each is told why it ends");
