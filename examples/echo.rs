@@ -7,15 +7,15 @@
 //! is pinged: a suite waits for exactly what it has asked for.
 
 use clap::{Arg, Command};
-use tickcast::config::{KEYS, Layers};
+use tickcast::config::{Key, Layers};
 use tickcast::{Config, Hub, Server};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let keys = KEYS.iter().filter(|key| matches!(key.flag, "listen" | "max-message-size"));
-    let options = keys.clone().map(|key| Arg::new(key.flag).long(key.flag).value_name(key.unit).help(key.help));
+    let keys: Vec<_> = Key::all().filter(|key| matches!(key.flag, "listen" | "max-message-size")).collect();
+    let options = keys.iter().map(|key| Arg::new(key.flag).long(key.flag).value_name(key.unit).help(key.help));
     let matches = Command::new("echo").about("Sends back what WebSocket clients send").args(options).get_matches();
-    let given = keys.filter_map(|key| Some((key.flag, matches.get_one::<String>(key.flag)?.clone())));
+    let given = keys.iter().filter_map(|key| Some((key.flag, matches.get_one::<String>(key.flag)?.clone())));
     let fixed = [("source", "none".to_owned()), ("heartbeat-interval", "0".to_owned())];
     let config = Config::load(&Layers { arguments: given.chain(fixed).collect(), ..Layers::default() })?;
     let server = Server::bind(config.clone(), Hub::new(config.hub()))?;
