@@ -195,6 +195,8 @@ pub struct Metrics {
     pub connections_total: Counter,
     /// Their ends, by reason.
     pub disconnects: Labelled,
+    /// Connections and requests that were not let in, by reason.
+    pub refused: Labelled,
     /// Snapshots of the market published.
     pub snapshots: Counter,
     /// Source messages applied, by kind.
@@ -215,6 +217,7 @@ impl Default for Metrics {
             started: Instant::now(),
             connections_total: Counter::default(),
             disconnects: Labelled::default(),
+            refused: Labelled::default(),
             snapshots: Counter::default(),
             source_messages: Labelled::default(),
             source_errors: Labelled::default(),

@@ -2,9 +2,11 @@
 //! [`Key::all`] names every key; [`Config::load`] puts the layers together and rejects what it does not
 //! understand, saying where it stood and what would have been right.
 
+mod auth;
 mod keys;
 mod load;
 mod publish;
+mod secret;
 mod value;
 mod ws;
 
@@ -13,9 +15,11 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+pub use auth::{AuthConfig, Publishing};
 pub use keys::Key;
 pub use load::{ConfigError, Layers};
 pub use publish::PublishConfig;
+pub use secret::Secret;
 pub use ws::WsConfig;
 
 use crate::fanout::HubConfig;
@@ -36,6 +40,8 @@ pub struct Config {
     pub ws: WsConfig,
     /// Everything about publishing over HTTP.
     pub publish: PublishConfig,
+    /// Who may do what.
+    pub auth: AuthConfig,
     /// From accept to a complete request head, and between two requests of one connection. Bounds
     /// how long a peer that says nothing holds a descriptor.
     pub handshake_timeout: Duration,
@@ -87,6 +93,7 @@ impl Default for Config {
             sim: SimConfig { symbols: 30, rate: 1_000.0, seed: 1 },
             ws: WsConfig::default(),
             publish: PublishConfig::default(),
+            auth: AuthConfig::default(),
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(5),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
@@ -100,6 +107,23 @@ impl Config {
     /// How a hub for this configuration is laid out.
     pub fn hub(&self) -> HubConfig {
         HubConfig { queue_size: self.ws.queue_size, max_channels: self.publish.max_channels, ..HubConfig::default() }
+    }
+
+    /// Who may publish over HTTP. Without a token for it, only programs on this machine may, a proxy
+    /// among them; if the server listens for others too, nobody.
+    pub fn publishing(&self) -> Publishing {
+        let auth = &self.auth;
+        if !auth.publish_tokens.is_empty() {
+            Publishing::WithToken
+        } else if auth.open_publishing {
+            Publishing::Everybody
+        } else if auth.has_jwt() {
+            Publishing::WithToken
+        } else if self.listen.ip().to_canonical().is_loopback() {
+            Publishing::Everybody
+        } else {
+            Publishing::Off
+        }
     }
 
     /// The whole configuration as TOML, every key spelled out.

@@ -32,7 +32,7 @@ impl Raw<'_> {
         }
     }
 
-    fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Environment(text) | Self::Argument(text) => Some(text.trim()),
             Self::File(DeValue::String(text)) => Some(text.trim()),
@@ -168,7 +168,6 @@ pub(super) fn show_float(value: f64) -> String {
 }
 
 /// Several values: a TOML array of strings, or text with commas between them; none if it is empty.
-#[allow(dead_code)] // until a key is one
 pub(super) fn list<T>(raw: Raw<'_>, item: impl Fn(&str) -> Result<T, Expected>) -> Result<Vec<T>, Expected> {
     let expected = |expected| format!("a list, each item {expected}");
     match raw {
@@ -188,4 +187,9 @@ pub(super) fn list<T>(raw: Raw<'_>, item: impl Fn(&str) -> Result<T, Expected>) 
                 .collect()
         }
     }
+}
+
+/// Texts as a TOML array.
+pub(super) fn show_list<T: ToString>(items: &[T]) -> String {
+    toml::Value::Array(items.iter().map(|item| toml::Value::String(item.to_string())).collect()).to_string()
 }

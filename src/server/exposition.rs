@@ -64,6 +64,8 @@ pub(super) fn render(hub: &Hub) -> String {
     family("tickcast_connections_total", "counter", "WebSocket connections accepted.", accepted);
     let ends = by("reason", metrics.disconnects.get());
     family("tickcast_disconnects_total", "counter", "WebSocket connections ended, by reason.", ends);
+    let refused = by("reason", metrics.refused.get());
+    family("tickcast_refused_total", "counter", "Connections and requests not let in, by reason.", refused);
     let published = by_channel(|channel| channel.counters().published.get());
     family("tickcast_messages_published_total", "counter", "Messages published.", published);
     let pushed = by_channel(|channel| channel.counters().pushed.get());

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Context;
+use super::access::select_subprotocol;
 use super::patience::Patience;
 use super::routes::{self, Reply, error};
 use super::seat::{Seat, Seats};
@@ -34,8 +35,8 @@ const HTTP_BUFFER: usize = 64 << 10;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 64 << 20;
 
-/// Where a connection that is answered with 101 will sit. One request of a connection is the last.
-pub(super) type Upgraded = OnceLock<(Seat, Membership)>;
+/// Where a connection that is answered with 101 will sit, and until when. One request of a connection is the last.
+pub(super) type Upgraded = OnceLock<(Seat, Membership, Option<Instant>)>;
 
 /// Waits until the peer says something, then serves it. When thousands connect at once, only those
 /// that are being answered have buffers, and little is left behind when all are sessions.
@@ -115,10 +116,10 @@ async fn serve<S: Connection>(
     let seat = Arc::into_inner(upgraded).and_then(OnceLock::into_inner);
     // If it failed, the answer to the handshake may have gone out in part.
     match seat.filter(|_| sound) {
-        Some((seat, membership)) => {
+        Some((seat, membership, expires)) => {
             // A copy, usually empty: the original would keep hyper's whole buffer.
             let received = Bytes::copy_from_slice(&parts.read_buf);
-            entrances[seat.index()].admit(Arrival { io, received, seat, membership, peer });
+            entrances[seat.index()].admit(Arrival { io, received, seat, membership, peer, expires });
         }
         None => {
             // Whatever fails here, the peer is gone.
@@ -132,13 +133,15 @@ async fn serve<S: Connection>(
 }
 
 /// Answers a request for a channel's stream (RFC 6455 section 4.2). If it is answered with 101, the
-/// connection becomes a session once that answer is sent.
+/// connection becomes a session once that answer is sent, until `expires` at the longest.
 pub(super) async fn upgrade(
     mut request: Request<Incoming>,
     channel: &Channel,
     context: &Context,
     upgraded: &Upgraded,
+    expires: Option<Instant>,
 ) -> Reply {
+    let subprotocol = select_subprotocol(request.headers());
     let response = check(&request).and_then(|()| {
         fastwebsockets::upgrade::upgrade(&mut request)
             .map_err(|error| (StatusCode::BAD_REQUEST, format!("bad handshake: {error}")))
@@ -151,10 +154,11 @@ pub(super) async fn upgrade(
         Err(refusal) => Err(refusal),
     };
     match seated {
-        Ok((response, seat)) => {
+        Ok((response, (seat, membership))) => {
             // Nobody else sets it: after 101 hyper hands the socket back.
-            let _ = upgraded.set(seat);
-            let (head, _) = response.into_parts();
+            let _ = upgraded.set((seat, membership, expires));
+            let (mut head, _) = response.into_parts();
+            head.headers.extend(subprotocol.map(|name| (header::SEC_WEBSOCKET_PROTOCOL, name)));
             Response::from_parts(head, Full::new(Bytes::new()))
         }
         Err((status, reason)) => {

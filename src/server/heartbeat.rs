@@ -1,7 +1,8 @@
 //! Deadlines of many clients behind one timer. All clients wait equally long for the same thing,
-//! so each kind of deadline is a queue in which the first is always the next.
+//! so each kind of deadline is a queue in which the first is always the next; but tokens expire when they do.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,7 +19,7 @@ const GRACE: Duration = Duration::from_millis(20);
 const FEW: usize = 64;
 
 /// A session in its shard: the slot, and a number that no other session had for a long time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SessionId {
     pub(super) slot: u32,
     pub(super) number: u32,
@@ -33,6 +34,8 @@ pub(super) enum Due {
     Pong(u32),
     /// The session has lingered long enough.
     Linger,
+    /// The token that let the session in has expired.
+    Expiry,
 }
 
 /// The deadlines of one shard's sessions: 16 bytes for one that is not being asked. A session that is
@@ -48,10 +51,11 @@ pub(super) struct Heartbeat {
     pongs: VecDeque<(Deadline, u32)>,
     verdicts: VecDeque<(Deadline, u32)>,
     lingering: VecDeque<Deadline>,
+    expiries: BinaryHeap<Reverse<Deadline>>,
     gone: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Deadline {
     /// Microseconds.
     at: u64,
@@ -61,8 +65,8 @@ struct Deadline {
 impl Heartbeat {
     /// An `interval` of zero sends no Pings.
     pub(super) fn new(interval: Duration, timeout: Duration) -> Self {
-        let (pings, pongs, verdicts, lingering) = Default::default();
-        Self { interval, timeout, origin: Instant::now(), pings, pongs, verdicts, lingering, gone: 0 }
+        let (pings, pongs, verdicts, lingering, expiries) = Default::default();
+        Self { interval, timeout, origin: Instant::now(), pings, pongs, verdicts, lingering, expiries, gone: 0 }
     }
 
     fn deadline(&self, at: Instant, session: SessionId) -> Deadline {
@@ -90,6 +94,11 @@ impl Heartbeat {
         self.lingering.push_back(self.deadline(now + LINGER, session));
     }
 
+    /// A session may go on until `end`.
+    pub(super) fn expect_expiry(&mut self, end: Instant, session: SessionId) {
+        self.expiries.push(Reverse(self.deadline(end, session)));
+    }
+
     /// One session is gone, and `open` are there, as `is_open` tells.
     pub(super) fn forget(&mut self, open: usize, mut is_open: impl FnMut(SessionId) -> bool) {
         self.gone += 1;
@@ -105,13 +114,16 @@ impl Heartbeat {
             deadlines.retain(|(deadline, _)| is_open(deadline.session));
             deadlines.shrink_to(2 * deadlines.len());
         }
+        self.expiries.retain(|Reverse(deadline)| is_open(deadline.session));
+        self.expiries.shrink_to(2 * self.expiries.len());
     }
 
     /// When something is due next.
     pub(super) fn next(&self) -> Option<Instant> {
         let plain = [self.pings.front(), self.lingering.front()];
         let asked = [self.pongs.front(), self.verdicts.front()].map(|next| next.map(|(deadline, _)| deadline));
-        let next = plain.into_iter().chain(asked).flatten().map(|deadline| deadline.at).min()?;
+        let expiry = self.expiries.peek().map(|Reverse(deadline)| deadline);
+        let next = plain.into_iter().chain(asked).chain([expiry]).flatten().map(|deadline| deadline.at).min()?;
         Some(self.origin + Duration::from_micros(next))
     }
 
@@ -127,14 +139,37 @@ impl Heartbeat {
         if let Some((Deadline { session, .. }, ping)) = self.verdicts.pop_front_if(|(end, _)| end.at <= time) {
             return Some((session, Due::Pong(ping)));
         }
-        let Deadline { session, .. } = self.lingering.pop_front_if(|end| end.at <= time)?;
-        Some((session, Due::Linger))
+        if let Some(Deadline { session, .. }) = self.lingering.pop_front_if(|end| end.at <= time) {
+            return Some((session, Due::Linger));
+        }
+        self.expiries.peek().filter(|Reverse(end)| end.at <= time)?;
+        self.expiries.pop().map(|Reverse(Deadline { session, .. })| (session, Due::Expiry))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_expire_in_their_own_order() {
+        let mut heartbeat = Heartbeat::new(Duration::ZERO, Duration::from_secs(10));
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        let session = |number| SessionId { slot: 0, number };
+        for number in [3, 1, 2] {
+            heartbeat.expect_expiry(now + second * number, session(number));
+        }
+        let soon = |heartbeat: &Heartbeat| heartbeat.next().map(|next| next.duration_since(now).as_secs_f64().round());
+        assert_eq!((heartbeat.pop(now), soon(&heartbeat)), (None, Some(1.0)));
+        assert_eq!(heartbeat.pop(now + second * 2), Some((session(1), Due::Expiry)));
+        assert_eq!(heartbeat.pop(now + second * 2), Some((session(2), Due::Expiry)));
+        assert_eq!((heartbeat.pop(now + second * 2), soon(&heartbeat)), (None, Some(3.0)));
+        for _ in 0..=FEW {
+            heartbeat.forget(0, |_| false);
+        }
+        assert_eq!(heartbeat.next(), None);
+    }
 
     #[test]
     fn deadlines_of_the_gone_are_thrown_away() {

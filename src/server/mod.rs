@@ -13,6 +13,7 @@
 //! A session owns its socket and is served by one task only, so nothing in it is shared and a
 //! stream of any kind, encrypted or not, fits. Timers: one a shard.
 
+mod access;
 mod clients;
 mod disconnect;
 mod exposition;
@@ -41,6 +42,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use access::Access;
+pub use access::{AllowedOrigin, PublicKey};
 pub use disconnect::Disconnect;
 pub use listener::BindError;
 use listener::Listener;
@@ -71,6 +74,7 @@ pub struct Server {
 struct Context {
     config: Config,
     hub: Hub,
+    access: Access,
     rates: Arc<Rates>,
     phase: watch::Receiver<Phase>,
     seats: Vec<Arc<Seats>>,
@@ -108,7 +112,8 @@ impl Server {
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let mut shards = Shards { hub: hub.clone(), shards: Vec::new() };
         let seats = (0..config.workers).map(|_| Arc::new(Seats::new(shards.add()))).collect();
-        let context = Context { config, hub, rates: Arc::default(), phase: phase_seen, seats };
+        let access = Access::new(&config);
+        let context = Context { config, hub, access, rates: Arc::default(), phase: phase_seen, seats };
         Ok(Self { listener, context: Arc::new(context), phase, shards })
     }
 

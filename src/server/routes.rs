@@ -11,6 +11,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
+use super::access::{self, Grant, Refusal, Wanted};
 use super::handshake::{self, Served, Upgraded};
 use super::{Context, exposition, page, publish, stats};
 use crate::fanout::{Channel, Kind};
@@ -48,24 +49,22 @@ pub(super) async fn answer(request: Request<Incoming>, context: Arc<Context>, up
     let head = request.method() == Method::HEAD;
     // A name that is not UTF-8 names no channel, decoded or not.
     let rest = rest.map(|name| percent_decode_str(name).decode_utf8_lossy().into_owned());
-    let mut reply = match (first, rest.as_deref()) {
-        ("publish", Some(name)) => publish::answer(request, &context, name).await,
-        ("ws", Some(name)) => match context.hub.get(name) {
-            Some(_) if context.is_draining() => draining(),
-            Some(channel) => handshake::upgrade(request, &channel, &context, &upgraded).await,
-            None => no_channel(name),
-        },
-        ("snapshot", Some(name)) => match context.hub.get(name) {
-            Some(channel) => snapshot(&channel).await,
-            None => no_channel(name),
-        },
-        ("metrics", None) => reply(StatusCode::OK, exposition::CONTENT_TYPE, exposition::render(&context.hub)),
-        ("stats", None) => reply(StatusCode::OK, JSON, stats::stats(&context)),
-        ("channels", None) => reply(StatusCode::OK, JSON, stats::channels(&context)),
-        ("healthz", None) => reply(StatusCode::OK, TEXT, "ok\n"),
-        ("readyz", None) => ready(&context),
-        _ => page::answer(),
+    let rest = rest.as_deref();
+    let wanted = match (first, rest) {
+        ("ws" | "snapshot", Some(name)) => Wanted::Receive(name),
+        ("publish", Some(name)) => Wanted::Publish(name),
+        ("stats" | "channels", None) => Wanted::Stats,
+        ("metrics", None) => Wanted::Metrics,
+        _ => Wanted::Nothing,
     };
+    let shared = context.access.shared_with(request.headers()).filter(|_| !post);
+    let mut reply = match context.access.decide(wanted, &request) {
+        Ok(grant) => dispatch(request, (first, rest), &grant, &context, &upgraded).await,
+        Err(refusal) => refuse(refusal, &context),
+    };
+    if let Some(origin) = shared {
+        access::share(reply.headers_mut(), origin);
+    }
     if head {
         // The length is that of the answer to GET (RFC 9110 section 9.3.2).
         let length = hyper::body::Body::size_hint(reply.body()).exact().unwrap_or(0);
@@ -73,6 +72,44 @@ pub(super) async fn answer(request: Request<Incoming>, context: Arc<Context>, up
         *reply.body_mut() = Full::default();
     }
     Ok(reply)
+}
+
+/// Answers a request that may be made.
+async fn dispatch(
+    request: Request<Incoming>,
+    target: (&str, Option<&str>),
+    grant: &Grant,
+    context: &Context,
+    upgraded: &Upgraded,
+) -> Reply {
+    match target {
+        ("publish", Some(name)) => publish::answer(request, context, name).await,
+        ("ws", Some(name)) => match context.hub.get(name) {
+            Some(_) if context.is_draining() => draining(),
+            Some(channel) => handshake::upgrade(request, &channel, context, upgraded, grant.expires).await,
+            None => no_channel(name),
+        },
+        ("snapshot", Some(name)) => match context.hub.get(name) {
+            Some(channel) => snapshot(&channel).await,
+            None => no_channel(name),
+        },
+        ("metrics", None) => reply(StatusCode::OK, exposition::CONTENT_TYPE, exposition::render(&context.hub)),
+        ("stats", None) => reply(StatusCode::OK, JSON, stats::stats(context, grant)),
+        ("channels", None) => reply(StatusCode::OK, JSON, stats::channels(context, grant)),
+        ("healthz", None) => reply(StatusCode::OK, TEXT, "ok\n"),
+        ("readyz", None) => ready(context),
+        _ => page::answer(),
+    }
+}
+
+/// Tells somebody who was not let in why, and counts that.
+fn refuse(refusal: Refusal, context: &Context) -> Reply {
+    context.hub.metrics().refused.add(refusal.label);
+    let mut reply = error(refusal.status, &refusal.reason);
+    if let Some(challenge) = refusal.challenge {
+        reply.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    reply
 }
 
 /// A whole answer.

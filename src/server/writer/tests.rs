@@ -114,7 +114,7 @@ impl Bench {
             io.open(usize::MAX);
         }
         let peer = ([127, 0, 0, 1], 1).into();
-        self.entrance.admit(Arrival { io: io.clone(), received: Bytes::new(), seat, membership, peer });
+        self.entrance.admit(Arrival { io: io.clone(), received: Bytes::new(), seat, membership, peer, expires: None });
         let (rest, last) = Default::default();
         self.clients.push(Client { io, channel, rest, last, frames: 0, unanswered: 0, is_told: false, is_gone: false });
     }
