@@ -81,7 +81,7 @@ pub(crate) fn invocation(matches: &ArgMatches) -> anyhow::Result<Invocation> {
             let texts: Vec<_> =
                 matches.get_many::<String>(key.flag).into_iter().flatten().map(String::as_str).collect();
             if let Err((text, expected)) = apply(plan, key, &texts) {
-                bail!("--{} {text:?}: expected {expected}", key.flag);
+                bail!("--{} {:?}: expected {expected}", key.flag, value::shown(key.flag, text));
             }
         }
         if plan.name.is_empty() {
@@ -107,6 +107,7 @@ fn apply<'a>(plan: &mut Plan, key: &Key, texts: &[&'a str]) -> Result<(), (&'a s
     for text in texts {
         (key.set)(plan, text).map_err(|expected| (*text, expected))?;
     }
-    plan.texts.insert(key.flag.to_owned(), texts.join(", "));
+    let shown: Vec<_> = texts.iter().map(|text| value::shown(key.flag, text)).collect();
+    plan.texts.insert(key.flag.to_owned(), shown.join(", "));
     Ok(())
 }
