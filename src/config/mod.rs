@@ -4,6 +4,7 @@
 
 mod auth;
 mod keys;
+mod limits;
 mod load;
 mod publish;
 mod secret;
@@ -17,6 +18,7 @@ use tracing::level_filters::LevelFilter;
 
 pub use auth::{AuthConfig, Publishing};
 pub use keys::Key;
+pub use limits::LimitsConfig;
 pub use load::{ConfigError, Layers};
 pub use publish::PublishConfig;
 pub use secret::Secret;
@@ -40,6 +42,8 @@ pub struct Config {
     pub ws: WsConfig,
     /// Everything about publishing over HTTP.
     pub publish: PublishConfig,
+    /// How much of the server anybody may have.
+    pub limits: LimitsConfig,
     /// Who may do what.
     pub auth: AuthConfig,
     /// From accept to a complete request head, and between two requests of one connection. Bounds
@@ -93,6 +97,7 @@ impl Default for Config {
             sim: SimConfig { symbols: 30, rate: 1_000.0, seed: 1 },
             ws: WsConfig::default(),
             publish: PublishConfig::default(),
+            limits: LimitsConfig::default(),
             auth: AuthConfig::default(),
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(5),

@@ -57,7 +57,7 @@ impl Grant {
 
 /// Why somebody was not let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct Denial {
     /// The label under which it is counted.
     pub(super) label: &'static str,
     pub(super) status: StatusCode,
@@ -117,7 +117,7 @@ impl Access {
     ///
     /// # Errors
     /// The answer to who is not let in.
-    pub(super) fn decide<B>(&self, wanted: Wanted<'_>, request: &Request<B>) -> Result<Grant, Refusal> {
+    pub(super) fn decide<B>(&self, wanted: Wanted<'_>, request: &Request<B>) -> Result<Grant, Denial> {
         let gate = match wanted {
             Wanted::Nothing => return Ok(Grant::default()),
             Wanted::Receive(_) => &self.receive,
@@ -142,7 +142,7 @@ impl Access {
         }
     }
 
-    fn admit_jwt(&self, wanted: Wanted<'_>, token: &[u8]) -> Result<Grant, Refusal> {
+    fn admit_jwt(&self, wanted: Wanted<'_>, token: &[u8]) -> Result<Grant, Denial> {
         let claims = self.jwt.check(token).map_err(invalid)?;
         let (channel, lets, verb, claim) = match wanted {
             Wanted::Receive(channel) => (channel, claims.receives(channel), "receive", self.jwt.channels_claim()),
@@ -168,8 +168,8 @@ pub(super) fn share(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(header::VARY, HeaderValue::from_static("Origin"));
 }
 
-fn foreign() -> Refusal {
-    Refusal {
+fn foreign() -> Denial {
+    Denial {
         label: "origin",
         status: StatusCode::FORBIDDEN,
         reason: "pages from this origin may not use this server: auth.allowed_origins lists those that may, besides \
@@ -179,8 +179,8 @@ fn foreign() -> Refusal {
     }
 }
 
-fn shut() -> Refusal {
-    Refusal {
+fn shut() -> Denial {
+    Denial {
         label: "token",
         status: StatusCode::FORBIDDEN,
         reason: "publishing is off: the server listens for other machines and has no token for publishing; set \
@@ -190,8 +190,8 @@ fn shut() -> Refusal {
     }
 }
 
-fn missing() -> Refusal {
-    Refusal {
+fn missing() -> Denial {
+    Denial {
         label: "token",
         status: StatusCode::UNAUTHORIZED,
         reason: "a token is required: send `Authorization: Bearer TOKEN`, `?token=TOKEN` or, for a WebSocket, the \
@@ -201,9 +201,9 @@ fn missing() -> Refusal {
     }
 }
 
-fn invalid(reason: &'static str) -> Refusal {
+fn invalid(reason: &'static str) -> Denial {
     let challenge = format!("Bearer realm=\"tickcast\", error=\"invalid_token\", error_description=\"{reason}\"");
-    Refusal {
+    Denial {
         label: "token",
         status: StatusCode::UNAUTHORIZED,
         reason: reason.to_owned(),
@@ -211,8 +211,8 @@ fn invalid(reason: &'static str) -> Refusal {
     }
 }
 
-fn not_covered(channel: &str, verb: &str, claim: &str) -> Refusal {
-    Refusal {
+fn not_covered(channel: &str, verb: &str, claim: &str) -> Denial {
+    Denial {
         label: "channel",
         status: StatusCode::FORBIDDEN,
         reason: format!("the token may not {verb} {channel:?}: its claim {claim:?} does not list that channel"),
@@ -232,7 +232,7 @@ mod tests {
 
     fn status(access: &Access, wanted: Wanted<'_>, uri: &str) -> u16 {
         let request = Request::get(uri).body(()).expect("a request");
-        access.decide(wanted, &request).map_or_else(|refusal| refusal.status.as_u16(), |_| 200)
+        access.decide(wanted, &request).map_or_else(|denial| denial.status.as_u16(), |_| 200)
     }
 
     const ALL: [Wanted<'static>; 5] =
