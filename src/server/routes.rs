@@ -64,7 +64,7 @@ pub(super) async fn answer(request: Request<Incoming>, context: Arc<Context>, gu
     let shared = context.access.shared_with(request.headers()).filter(|_| !post);
     let mut reply = match context.access.decide(wanted, &request) {
         Ok(grant) => dispatch(request, (first, rest), &grant, &context, &guest).await,
-        Err(denial) => deny(denial, &context),
+        Err(denial) => deny(denial, &context, &guest),
     };
     if let Some(origin) = shared {
         access::share(reply.headers_mut(), origin);
@@ -107,7 +107,8 @@ async fn dispatch(
 }
 
 /// Tells somebody who was not let in why, and counts that.
-fn deny(denial: Denial, context: &Context) -> Reply {
+fn deny(denial: Denial, context: &Context, guest: &Guest) -> Reply {
+    tracing::debug!(client = %guest.ticket.client(), "refused: {}", denial.reason);
     context.hub.metrics().refused.add(denial.label);
     let mut reply = error(denial.status, &denial.reason);
     if let Some(challenge) = denial.challenge {

@@ -58,7 +58,7 @@ fn the_log_holds_no_token() {
     server.signal("-TERM");
     server.wait();
     let log = server.rest_of_log();
-    assert!(log.contains("stopped"), "{log}");
+    assert!(log.contains("refused: ") && log.contains("stopped"), "{log}");
     for shown in answers.iter().map(|answer| answer.head.clone() + &answer.text()).chain([log]) {
         assert!(!shown.contains("hushed") && !shown.contains(&jwt), "{shown}");
     }
