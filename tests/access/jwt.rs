@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use super::sign::{SECRET, Signer, at, key, sign, sign_with_header};
 use super::support::Server;
+use super::support::client::Client;
+use super::support::http::request;
 use super::{get, handshake, join, publish, server};
 
 const HS256: Signer<'static> = Signer::Hs256(SECRET.as_bytes());
@@ -210,4 +212,20 @@ fn a_session_ends_with_its_token() {
     let token = sign(&json!({ "exp": at(60), "publish": "*" }), HS256);
     assert_eq!(publish(&server, &format!("/publish/market?token={token}"), &[]).status, 200);
     assert_eq!(kept.text(), "hello");
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_ended_as_well() {
+    let server = with_secret(&["--auth-publish-tokens", "publishes", "--heartbeat-interval", "0"]);
+    let token = sign(&json!({ "exp": at(-2) }), HS256);
+    let stalled = Client::with_small_buffer(server.address, &format!("market?token={token}"), 4_096);
+    let body = vec![b'x'; 1 << 20];
+    for _ in 0..8 {
+        let headers = [("content-type", "text/plain"), ("authorization", "Bearer publishes")];
+        assert_eq!(request(server.address, "POST", "/publish/market", &headers, &body).status, 200);
+    }
+    server.wait_for_metric("tickcast_disconnects_total{reason=\"expired\"}", |count| count == 1);
+    assert_eq!(server.metric("tickcast_connections"), 0);
+    assert_eq!(server.metric("tickcast_frames_queued"), 0);
+    drop(stalled);
 }
