@@ -95,6 +95,22 @@ impl AuthConfig {
             .collect()
     }
 
+    /// Who may publish over HTTP. Without a token for it, everybody on a server that `is_local`, which only
+    /// programs on the same machine reach, a proxy among them; else nobody.
+    pub fn publishing(&self, is_local: bool) -> Publishing {
+        if !self.publish_tokens.is_empty() {
+            Publishing::WithToken
+        } else if self.open_publishing {
+            Publishing::Everybody
+        } else if self.has_jwt() {
+            Publishing::WithToken
+        } else if is_local {
+            Publishing::Everybody
+        } else {
+            Publishing::Off
+        }
+    }
+
     /// Whether JWTs are accepted.
     pub fn has_jwt(&self) -> bool {
         !self.jwt_secret.is_empty() || !self.jwt_public_key.is_empty()

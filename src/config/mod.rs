@@ -32,6 +32,9 @@ use crate::source::SourceKind;
 pub struct Config {
     /// Where to listen; port 0 picks a free one.
     pub listen: SocketAddr,
+    /// Whether other processes of this user may listen on the same address at the same time, so that
+    /// one can take over from another.
+    pub reuse_port: bool,
     /// Where updates come from.
     pub source: SourceKind,
     /// The `replay` source.
@@ -92,6 +95,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            reuse_port: false,
             source: SourceKind::Replay(None),
             replay: ReplayConfig { speed: 1.0, looped: true },
             sim: SimConfig { symbols: 30, rate: 1_000.0, seed: 1 },
@@ -112,23 +116,6 @@ impl Config {
     /// How a hub for this configuration is laid out.
     pub fn hub(&self) -> HubConfig {
         HubConfig { queue_size: self.ws.queue_size, max_channels: self.publish.max_channels, ..HubConfig::default() }
-    }
-
-    /// Who may publish over HTTP. Without a token for it, only programs on this machine may, a proxy
-    /// among them; if the server listens for others too, nobody.
-    pub fn publishing(&self) -> Publishing {
-        let auth = &self.auth;
-        if !auth.publish_tokens.is_empty() {
-            Publishing::WithToken
-        } else if auth.open_publishing {
-            Publishing::Everybody
-        } else if auth.has_jwt() {
-            Publishing::WithToken
-        } else if self.listen.ip().to_canonical().is_loopback() {
-            Publishing::Everybody
-        } else {
-            Publishing::Off
-        }
     }
 
     /// The whole configuration as TOML, every key spelled out.

@@ -19,6 +19,7 @@ mod admission;
 mod budget;
 mod clients;
 mod disconnect;
+mod drain;
 mod exposition;
 #[cfg(test)]
 mod fake;
@@ -41,6 +42,7 @@ mod writer;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -52,6 +54,8 @@ pub use access::{AllowedOrigin, PublicKey};
 use admission::Admission;
 use budget::Budget;
 pub use disconnect::Disconnect;
+use drain::Farewell;
+pub use drain::Shutdown;
 pub use listener::{BindError, Incoming, Listener};
 pub use reader::{Event, Reader};
 use seat::Seats;
@@ -59,9 +63,12 @@ pub use session::Connection;
 use stats::Rates;
 use writer::{Entrance, Phase, Writer};
 
-use crate::config::Config;
+use crate::config::{Config, Publishing};
 use crate::fanout::{ChannelError, Hub, Shard};
 use crate::source::SourceKind;
+
+/// Connections that are still accepted when the server begins to drain: as many as the kernel holds.
+const LAST_CALL: usize = 4_096;
 
 /// The channel that is there from the start.
 pub const MARKET: &str = "market";
@@ -94,6 +101,16 @@ impl Context {
         *self.phase.borrow() != Phase::Serving
     }
 
+    /// Whether who comes is told to go elsewhere. When another server takes over, who came to this one
+    /// before it stopped listening is let in, and told to come back like everybody else.
+    fn is_closed_to_clients(&self) -> bool {
+        match *self.phase.borrow() {
+            Phase::Serving => false,
+            Phase::Draining(farewell) => farewell.how == Shutdown::GoingAway,
+            Phase::Closing(_) => true,
+        }
+    }
+
     /// Waits until the server drains.
     async fn drains(&self) {
         // If the server is gone altogether, it drains as well.
@@ -122,8 +139,8 @@ impl Server {
 }
 
 impl<L: Accept> Server<L> {
-    /// The same over connections of any kind; what `config` says about listening is the caller's. From its
-    /// address it is only concluded whether other machines reach the server, see [`Config::publishing`].
+    /// The same over connections of any kind; what `config` says about listening is the caller's. Only if the
+    /// listener's address is one of the loopback interface may everybody publish without a token.
     ///
     /// # Errors
     /// The hub takes no channel.
@@ -132,12 +149,17 @@ impl<L: Accept> Server<L> {
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let mut shards = Shards { hub: hub.clone(), shards: Vec::new() };
         let seats = (0..config.workers).map(|_| Arc::new(Seats::new(shards.add()))).collect();
-        let access = Access::new(&config);
+        let access = Access::new(&config.auth, publishing(&listener, &config));
         let admission = Admission::new(config.limits.clone(), Arc::clone(hub.metrics()));
         let publications = Budget::new(config.limits.publish_rate);
         let rates = Arc::default();
         let context = Context { config, hub, access, rates, phase: phase_seen, seats, admission, publications };
         Ok(Self { listener, context: Arc::new(context), phase, shards })
+    }
+
+    /// Who may publish over HTTP, here where it listens.
+    pub fn publishing(&self) -> Publishing {
+        publishing(&self.listener, &self.context.config)
     }
 
     /// Where it listens.
@@ -148,15 +170,15 @@ impl<L: Accept> Server<L> {
         self.listener.local_addr()
     }
 
-    /// Serves until `shutdown` completes. Then it stops listening, answers publications with 503,
-    /// lets every client read what its ring holds followed by Close 1001, and returns when all are
-    /// gone or `drain_timeout` is over.
+    /// Serves until `shutdown` completes, and says how. Then it stops listening, answers publications
+    /// with 503, lets every client read what its ring holds followed by a Close, see [`Shutdown`],
+    /// and returns when all are gone or `drain_timeout` is over.
     ///
     /// Dropping the future ends everything at once.
     ///
     /// # Errors
     /// A writer task has died, which is a defect; everything is ended.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    pub async fn run(self, shutdown: impl Future<Output: Into<Shutdown>>) -> Result<(), RunError> {
         // The shards leave the hub when this is over, however it ends.
         let Self { listener, context, phase, shards: _shards } = self;
         let mut writers = JoinSet::new();
@@ -171,42 +193,56 @@ impl<L: Accept> Server<L> {
         let mut sampler = JoinSet::new();
         sampler.spawn(Arc::clone(&context.rates).sample(context.hub.clone()));
         let mut connections = JoinSet::new();
+        let begin = |connections: &mut JoinSet<()>, incoming, peer| match context.admission.admit(peer) {
+            Ok(ticket) => {
+                let (context, entrances) = (Arc::clone(&context), Arc::clone(&entrances));
+                connections.spawn(handshake::begin::<L>(incoming, ticket, context, entrances, phase.subscribe()));
+            }
+            Err(refusal) => {
+                if let Some(telling) = context.admission.tell() {
+                    connections.spawn(handshake::turn_away::<L>(incoming, refusal, telling));
+                }
+            }
+        };
         let accept = async {
             loop {
                 tokio::select! {
-                    (incoming, peer) = listener.accept() => match context.admission.admit(peer) {
-                        Ok(ticket) => {
-                            let (context, entrances) = (Arc::clone(&context), Arc::clone(&entrances));
-                            connections.spawn(handshake::begin::<L>(incoming, ticket, context, entrances, phase.subscribe()));
-                        }
-                        Err(refusal) => {
-                            if let Some(telling) = context.admission.tell() {
-                                connections.spawn(handshake::turn_away::<L>(incoming, refusal, telling));
-                            }
-                        }
-                    },
+                    (incoming, peer) = listener.accept() => begin(&mut connections, incoming, peer),
                     Some(_) = connections.join_next() => {}
                 }
             }
         };
-        tokio::select! {
-            () = accept => {}
-            () = shutdown => {}
+        let how = tokio::select! {
+            never = accept => never,
+            how = shutdown => how.into(),
             _ = writers.join_next() => return Err(RunError),
+        };
+        // Who waits to be accepted has connected; closing the listener would reset them.
+        for _ in 0..LAST_CALL {
+            let waiting = tokio::time::timeout(Duration::ZERO, listener.accept());
+            let Ok((incoming, peer)) = waiting.await else { break };
+            begin(&mut connections, incoming, peer);
         }
         drop(listener);
         let until = Instant::now() + context.config.drain_timeout;
-        phase.send_replace(Phase::Draining(until));
+        let farewell = Farewell { how, until };
+        phase.send_replace(Phase::Draining(farewell));
         let all_done = async { while connections.join_next().await.is_some() {} };
         // Who is not done in time is cut off.
         let _ = tokio::time::timeout_at(until, all_done).await;
         connections.shutdown().await;
-        phase.send_replace(Phase::Closing(until));
+        phase.send_replace(Phase::Closing(farewell));
         while let Some(ended) = writers.join_next().await {
             ended.map_err(|_| RunError)?;
         }
         Ok(())
     }
+}
+
+/// A listener that does not say where it listens is not taken for a local one.
+fn publishing<L: Accept>(listener: &L, config: &Config) -> Publishing {
+    let is_local = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
+    config.auth.publishing(is_local)
 }
 
 /// A task of the server has died.

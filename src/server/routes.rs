@@ -69,6 +69,9 @@ pub(super) async fn answer(request: Request<Incoming>, context: Arc<Context>, gu
     if let Some(origin) = shared {
         access::share(reply.headers_mut(), origin);
     }
+    if context.is_draining() && reply.status() != StatusCode::SWITCHING_PROTOCOLS {
+        reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if head {
         // The length is that of the answer to GET (RFC 9110 section 9.3.2).
         let length = hyper::body::Body::size_hint(reply.body()).exact().unwrap_or(0);
@@ -89,7 +92,7 @@ async fn dispatch(
     match target {
         ("publish", Some(name)) => publish::answer(request, context, name).await,
         ("ws", Some(name)) => match context.hub.get(name) {
-            Some(_) if context.is_draining() => draining(),
+            Some(_) if context.is_closed_to_clients() => draining(),
             Some(channel) => handshake::upgrade(request, &channel, context, guest, grant.expires).await,
             None => no_channel(name),
         },

@@ -16,7 +16,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
 use tokio::time::Instant;
 
-use crate::config::{Config, Publishing};
+use crate::config::{AuthConfig, Publishing};
 use jwt::Jwt;
 pub use key::PublicKey;
 pub use origin::AllowedOrigin;
@@ -87,14 +87,14 @@ pub(super) struct Access {
 }
 
 impl Access {
-    pub(super) fn new(config: &Config) -> Self {
-        let auth = &config.auth;
+    /// `publishing` is that of `auth` where the server listens.
+    pub(super) fn new(auth: &AuthConfig, publishing: Publishing) -> Self {
         let jwt = auth.has_jwt();
         let gate = |secrets: &[_], jwt: bool| match Tokens::new(secrets) {
             tokens if tokens.is_empty() && !jwt => Gate::Open,
             tokens => Gate::Tokens(tokens, jwt),
         };
-        let publish = match config.publishing() {
+        let publish = match publishing {
             Publishing::Everybody => Gate::Open,
             Publishing::WithToken => gate(&auth.publish_tokens, jwt),
             Publishing::Off => Gate::Shut,
@@ -224,10 +224,14 @@ fn not_covered(channel: &str, verb: &str, claim: &str) -> Denial {
 mod tests {
     use super::*;
 
-    fn access(change: impl FnOnce(&mut Config)) -> Access {
-        let mut config = Config::default();
-        change(&mut config);
-        Access::new(&config)
+    fn access_at(is_local: bool, change: impl FnOnce(&mut AuthConfig)) -> Access {
+        let mut auth = AuthConfig::default();
+        change(&mut auth);
+        Access::new(&auth, auth.publishing(is_local))
+    }
+
+    fn access(change: impl FnOnce(&mut AuthConfig)) -> Access {
+        access_at(true, change)
     }
 
     fn status(access: &Access, wanted: Wanted<'_>, uri: &str) -> u16 {
@@ -243,39 +247,31 @@ mod tests {
         let statuses = |access: &Access, uri| ALL.map(|wanted| status(access, wanted, uri));
         let open = access(|_| {});
         assert_eq!(statuses(&open, "/"), [200; 5]);
-        let received = access(|config| config.auth.tokens = vec!["r".into()]);
+        let received = access(|auth| auth.tokens = vec!["r".into()]);
         assert_eq!(statuses(&received, "/"), [200, 401, 200, 401, 200]);
         assert_eq!(statuses(&received, "/?token=r"), [200; 5]);
         assert_eq!(statuses(&received, "/?token=x"), [200, 401, 200, 401, 200]);
-        let all = access(|config| {
-            config.auth.tokens = vec!["r".into()];
-            config.auth.publish_tokens = vec!["p".into()];
-            config.auth.stats_tokens = vec!["s".into()];
-            config.auth.metrics_tokens = vec!["m".into()];
-            config.auth.open_publishing = true;
+        let all = access(|auth| {
+            auth.tokens = vec!["r".into()];
+            auth.publish_tokens = vec!["p".into()];
+            auth.stats_tokens = vec!["s".into()];
+            auth.metrics_tokens = vec!["m".into()];
+            auth.open_publishing = true;
         });
         assert_eq!(statuses(&all, "/?token=r"), [200, 200, 401, 401, 401]);
         assert_eq!(statuses(&all, "/?token=p"), [200, 401, 200, 401, 401]);
         assert_eq!(statuses(&all, "/?token=s"), [200, 401, 401, 200, 401]);
         assert_eq!(statuses(&all, "/?token=m"), [200, 401, 401, 401, 200]);
-        let signed = access(|config| config.auth.jwt_secret = vec!["secret".into()]);
+        let signed = access(|auth| auth.jwt_secret = vec!["secret".into()]);
         assert_eq!(statuses(&signed, "/"), [200, 401, 401, 401, 200]);
     }
 
     #[test]
     fn publishing_is_off_where_others_reach_it() {
-        let listen = |config: &mut Config| config.listen = ([0, 0, 0, 0], 0).into();
         let publish = |access: &Access, uri| status(access, Wanted::Publish("a"), uri);
-        assert_eq!(publish(&access(listen), "/"), 403);
-        let opened = access(|config| {
-            listen(config);
-            config.auth.open_publishing = true;
-        });
-        assert_eq!(publish(&opened, "/"), 200);
-        let with_token = access(|config| {
-            listen(config);
-            config.auth.publish_tokens = vec!["p".into()];
-        });
+        assert_eq!(publish(&access_at(false, |_| {}), "/"), 403);
+        assert_eq!(publish(&access_at(false, |auth| auth.open_publishing = true), "/"), 200);
+        let with_token = access_at(false, |auth| auth.publish_tokens = vec!["p".into()]);
         assert_eq!((publish(&with_token, "/"), publish(&with_token, "/?token=p")), (401, 200));
     }
 }
