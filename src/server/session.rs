@@ -42,6 +42,8 @@ pub(super) struct Arrival<S> {
     pub(super) seat: Seat,
     pub(super) membership: Membership,
     pub(super) ticket: Ticket,
+    /// When the client has to go, if its token says so.
+    pub(super) expires: Option<tokio::time::Instant>,
 }
 
 /// What the clients of one writer task share.

@@ -151,7 +151,7 @@ impl<S: Connection> Writer<S> {
     }
 
     fn register(&mut self, arrival: Arrival<S>) {
-        let Arrival { io, received, seat, membership, ticket } = arrival;
+        let Arrival { io, received, seat, membership, ticket, expires } = arrival;
         self.hub.metrics().connections_total.add(1);
         let slot = seat.slot();
         self.next_number = self.next_number.wrapping_add(1);
@@ -161,6 +161,9 @@ impl<S: Connection> Writer<S> {
         session.place = registered.as_ref().map(|(place, _)| *place);
         if self.draining.is_none() {
             self.heartbeat.expect_ping(Instant::now(), session.id());
+            if let Some(end) = expires {
+                self.heartbeat.expect_expiry(end, session.id());
+            }
         }
         self.clients.insert(slot, session);
         let last = registered.and_then(|(_, last)| last);

@@ -40,7 +40,7 @@ pub(crate) fn run(plan: &Plan, progress: Progress, interrupted: &Arc<AtomicBool>
         plan.worker_threads(),
         &worker::Setup {
             address,
-            request: Request::new(url, &plan.headers),
+            request: Request::new(url, &plan.all_headers()),
             sources: preflight.sources,
             connections: plan.connections,
             before: 0,
@@ -64,7 +64,7 @@ fn start_publisher(plan: &Plan) -> anyhow::Result<Option<Publisher>> {
     Ok(Some(Publisher::start(publisher::Setup {
         url: url.clone(),
         address,
-        headers: plan.publish_headers.clone(),
+        headers: plan.all_publish_headers(),
         binary: plan.publish_binary,
         pipeline: plan.publish_pipeline,
         template: Arc::new(plan.template().map_err(anyhow::Error::msg)?),

@@ -114,7 +114,9 @@ impl Bench {
         if self.rng.bool() {
             io.open(usize::MAX);
         }
-        self.entrance.admit(Arrival { io: io.clone(), received: Bytes::new(), seat, membership, ticket: ticket() });
+        let arrival =
+            Arrival { io: io.clone(), received: Bytes::new(), seat, membership, ticket: ticket(), expires: None };
+        self.entrance.admit(arrival);
         let (rest, last) = Default::default();
         self.clients.push(Client { io, channel, rest, last, frames: 0, unanswered: 0, is_told: false, is_gone: false });
     }
