@@ -1,15 +1,13 @@
 //! A channel: one stream of messages to all who joined it. The hot path is [`Channel::publish`].
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
-
-use arc_swap::ArcSwap;
 
 use super::audience::Audience;
 use super::lane::{self, Lane};
 use super::membership::{Joined, JoinedCell};
 use super::subscription::Inbox;
+use super::sync::{ArcSwap, AtomicU64, OnceLock, Ordering, task};
 use super::turn::{MAX_PENDING, Turn};
 use super::{Frame, Membership, Message, Ring, Shard};
 use crate::metrics::{ChannelCounters, Counter, Histogram};
@@ -116,7 +114,7 @@ impl Channel {
         loop {
             match last.get() {
                 Some(last) => return last.clone(),
-                None => tokio::task::yield_now().await,
+                None => task::yield_now().await,
             }
         }
     }
@@ -193,7 +191,7 @@ impl Channel {
     pub async fn offered(&self) {
         let accepted = self.accepted();
         while self.seq() < accepted {
-            tokio::task::yield_now().await;
+            task::yield_now().await;
         }
         for lane in &self.0.listeners.load_full().lanes {
             lane.offered(accepted).await;
