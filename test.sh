@@ -82,6 +82,8 @@ step "tests"
 cargo test --workspace --lib --bins --tests --examples --locked
 step "examples in the documentation"
 cargo test --workspace --doc --locked
+step "models of the lock-free parts"
+proofs/loom.sh
 step "benchmarks, once"
 cargo test --benches --locked
 step "instructions, against the last release"
