@@ -14,8 +14,8 @@ export RUST_BACKTRACE=${RUST_BACKTRACE:-0}
 # Optimised as one whole they would take longer to build, and most of them not less to run.
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=false CARGO_INCREMENTAL=1
 
-build() { # build DIRECTORY
-  cargo build --quiet --release --locked --package models --manifest-path "$1/Cargo.toml" --target-dir "$target"
+build() { # build SOURCES TARGET
+  cargo build --quiet --release --locked --package models --manifest-path "$1/Cargo.toml" --target-dir "$2"
 }
 
 # mutant WHAT MODEL FILE PERL: applies the expression to the file, and runs the model.
@@ -26,11 +26,11 @@ mutant() {
   perl -0pi -e "$expression" "$file"
   if cmp -s "src/fanout/$3" "$file"; then
     verdict="NOT APPLIED"
-  elif ! build "$tree" 2>"$tree/build.log"; then
+  elif ! build "$tree" "$tree/target" 2>"$tree/build.log"; then
     verdict="NOT COMPILED"
   else
     local status=0
-    timeout 300 "$target/release/models" "$model" >/dev/null 2>&1 || status=$?
+    timeout 300 "$tree/target/release/models" "$model" >/dev/null 2>&1 || status=$?
     case $status in 0) verdict=SURVIVED ;; 124) verdict="TIMED OUT" ;; esac
   fi
   cp "src/fanout/$3" "$file"
@@ -40,7 +40,7 @@ mutant() {
 
 mutants() {
   tree=$target/mutants survived=0 only=${1:-}
-  rm -rf "$tree"
+  rm -rf "$tree/src"
   mkdir -p "$tree"
   git ls-files -z --cached --others --exclude-standard -- Cargo.toml Cargo.lock src proofs loadtest benches |
     xargs -0 cp --parents -t "$tree"
@@ -53,7 +53,7 @@ case "${1:-}" in
   --mutants) mutants "${2:-}" ;;
   -*) echo "loom.sh: unknown option $1; --mutants is known" >&2; exit 2 ;;
   *)
-    build .
+    build . "$target"
     "$target/release/models" "$@"
     ;;
 esac
