@@ -85,6 +85,8 @@ step "conformance (RFC 6455)"
 if [ "$install" = yes ]; then tests/autobahn/run.sh; else tests/autobahn/run.sh --no-install; fi
 step "examples in the documentation"
 cargo test --workspace --doc --locked
+step "models of the lock-free parts"
+proofs/loom.sh
 step "benchmarks, once"
 cargo test --benches --locked
 step "instructions, against the last release"
