@@ -14,7 +14,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 pub use keys::Key;
-pub use load::{ConfigError, Layers};
+pub use load::{ConfigError, Layers, Origin};
 pub use publish::PublishConfig;
 pub use ws::WsConfig;
 
