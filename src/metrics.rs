@@ -38,9 +38,9 @@ impl Counter {
 pub struct Gauge(AtomicU64);
 
 impl Gauge {
-    /// One more.
-    pub fn up(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    /// One more; returns how many with it.
+    pub fn up(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// One fewer.
@@ -195,6 +195,12 @@ pub struct Metrics {
     pub connections_total: Counter,
     /// Their ends, by reason.
     pub disconnects: Labelled,
+    /// Connections of any kind that are open.
+    pub open_connections: Gauge,
+    /// Those of them that have not made their first request yet.
+    pub handshakes: Gauge,
+    /// Connections and requests refused, by reason.
+    pub refused: Labelled,
     /// Snapshots of the market published.
     pub snapshots: Counter,
     /// Source messages applied, by kind.
@@ -215,6 +221,9 @@ impl Default for Metrics {
             started: Instant::now(),
             connections_total: Counter::default(),
             disconnects: Labelled::default(),
+            open_connections: Gauge::default(),
+            handshakes: Gauge::default(),
+            refused: Labelled::default(),
             snapshots: Counter::default(),
             source_messages: Labelled::default(),
             source_errors: Labelled::default(),

@@ -3,6 +3,7 @@
 //! understand, saying where it stood and what would have been right.
 
 mod keys;
+mod limits;
 mod load;
 mod publish;
 mod value;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 pub use keys::Key;
+pub use limits::LimitsConfig;
 pub use load::{ConfigError, Layers, Origin};
 pub use publish::PublishConfig;
 pub use ws::WsConfig;
@@ -36,6 +38,8 @@ pub struct Config {
     pub ws: WsConfig,
     /// Everything about publishing over HTTP.
     pub publish: PublishConfig,
+    /// How much of the server anybody may have.
+    pub limits: LimitsConfig,
     /// From accept to a complete request head, and between two requests of one connection. Bounds
     /// how long a peer that says nothing holds a descriptor.
     pub handshake_timeout: Duration,
@@ -87,6 +91,7 @@ impl Default for Config {
             sim: SimConfig { symbols: 30, rate: 1_000.0, seed: 1 },
             ws: WsConfig::default(),
             publish: PublishConfig::default(),
+            limits: LimitsConfig::default(),
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(5),
             workers: std::thread::available_parallelism().map_or(1, usize::from),

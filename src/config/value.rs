@@ -168,7 +168,6 @@ pub(super) fn show_float(value: f64) -> String {
 }
 
 /// Several values: a TOML array of strings, or text with commas between them; none if it is empty.
-#[allow(dead_code)] // until a key is one
 pub(super) fn list<T>(raw: Raw<'_>, item: impl Fn(&str) -> Result<T, Expected>) -> Result<Vec<T>, Expected> {
     let expected = |expected| format!("a list, each item {expected}");
     match raw {

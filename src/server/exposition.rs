@@ -64,6 +64,12 @@ pub(super) fn render(hub: &Hub) -> String {
     family("tickcast_connections_total", "counter", "WebSocket connections accepted.", accepted);
     let ends = by("reason", metrics.disconnects.get());
     family("tickcast_disconnects_total", "counter", "WebSocket connections ended, by reason.", ends);
+    let open = one(metrics.open_connections.get());
+    family("tickcast_open_connections", "gauge", "Connections of any kind, WebSocket or not.", open);
+    let handshakes = one(metrics.handshakes.get());
+    family("tickcast_handshakes", "gauge", "Connections that have not made their first request yet.", handshakes);
+    let refused = by("reason", metrics.refused.get());
+    family("tickcast_refused_total", "counter", "Connections and requests refused, by reason.", refused);
     let published = by_channel(|channel| channel.counters().published.get());
     family("tickcast_messages_published_total", "counter", "Messages published.", published);
     let pushed = by_channel(|channel| channel.counters().pushed.get());

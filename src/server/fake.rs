@@ -9,6 +9,9 @@ use std::task::{Context, Poll, Waker};
 use fastrand::Rng;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::admission::{Admission, Ticket};
+use crate::config::LimitsConfig;
+
 /// A clone is another handle on the same connection.
 #[derive(Clone, Debug)]
 pub(super) struct Fake(Arc<Mutex<Wire>>);
@@ -163,6 +166,12 @@ pub(super) fn take_frame(bytes: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
     let payload = bytes.get(head..head + len)?.to_vec();
     bytes.drain(..head + len);
     Some((first & 0x0f, payload))
+}
+
+/// The ticket of somebody who was let in.
+pub(super) fn ticket() -> Ticket {
+    let admission = Admission::new(LimitsConfig::default(), Arc::default());
+    admission.admit(([127, 0, 0, 1], 1).into()).expect("the first one")
 }
 
 /// A small frame of a client.

@@ -1,7 +1,6 @@
 //! From an accepted connection to requests answered or a WebSocket session.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,48 +13,89 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Context;
+use super::admission::{Refusal, Telling, Ticket};
 use super::patience::Patience;
 use super::routes::{self, Reply, error};
 use super::seat::{Seat, Seats};
 use super::session::{Arrival, Connection};
 use super::writer::{Entrance, Phase};
+use super::{Accept, Context};
 use crate::fanout::{Channel, Membership};
-use crate::metrics::Counter;
 
 /// Largest request head, and piece of a body read at a time.
-const HTTP_BUFFER: usize = 64 << 10;
+const HTTP_BUFFER: usize = 16 << 10;
+/// Lines a request head may have.
+const MAX_HEADERS: usize = 100;
 /// A request refused before its body was read: how long, and how much of it, is still read so that
 /// the client gets to see the answer instead of a reset.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 64 << 20;
 
-/// Where a connection that is answered with 101 will sit. One request of a connection is the last.
-pub(super) type Upgraded = OnceLock<(Seat, Membership)>;
+/// How long somebody who is not let in may take to hear why.
+const TURN_AWAY: Duration = Duration::from_secs(2);
+
+/// One connection, before it is a session.
+#[derive(Debug)]
+pub(super) struct Guest {
+    pub(super) ticket: Ticket,
+    /// Where it will sit if it is answered with 101. One request of a connection is the last.
+    seat: OnceLock<(Seat, Membership)>,
+}
 
 /// Waits until the peer says something, then serves it. When thousands connect at once, only those
 /// that are being answered have buffers, and little is left behind when all are sessions.
-pub(super) async fn begin(
-    stream: TcpStream,
-    peer: SocketAddr,
+pub(super) async fn begin<L: Accept>(
+    incoming: L::Incoming,
+    ticket: Ticket,
     context: Arc<Context>,
-    entrances: Arc<[Arc<Entrance<TcpStream>>]>,
+    entrances: Arc<[Arc<Entrance<L::Stream>>]>,
     mut phase: watch::Receiver<Phase>,
 ) {
     let deadline = Instant::now() + context.config.handshake_timeout;
-    let mut first = [0];
-    tokio::select! {
+    let opened = tokio::select! {
         biased;
-        // Not `readable`: that may be said of a socket with nothing to read.
-        _ = stream.peek(&mut first) => {}
+        opened = L::open(incoming) => opened,
         () = tokio::time::sleep_until(deadline) => return,
         _ = phase.changed() => return,
+    };
+    match opened {
+        Ok((stream, client)) => match client.map_or(Ok(()), |client| ticket.set_client(client.ip())) {
+            Ok(()) => Box::pin(serve(stream, ticket, deadline, context, entrances, phase)).await,
+            Err(refusal) => tell(stream, refusal).await,
+        },
+        Err(error) => tracing::debug!(peer = %ticket.client(), "connection ended before its request: {error}"),
     }
-    Box::pin(serve(stream, peer, deadline, context, entrances, phase)).await;
+}
+
+/// Tells somebody who is not let in why, without reading what they ask for.
+pub(super) async fn turn_away<L: Accept>(incoming: L::Incoming, refusal: Refusal, _telling: Telling) {
+    let told = async {
+        if let Ok((stream, _)) = L::open(incoming).await {
+            tell(stream, refusal).await;
+        }
+    };
+    // Who takes longer goes without.
+    let _ = tokio::time::timeout(TURN_AWAY, told).await;
+}
+
+async fn tell(mut io: impl Connection, refusal: Refusal) {
+    let body = format!("{}\n", serde_json::json!({ "error": refusal.text() }));
+    let (status, length, wait) = (refusal.status(), body.len(), refusal.retry_after().as_secs());
+    let answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+         retry-after: {wait}\r\nconnection: close\r\n\r\n{body}"
+    );
+    let told = async {
+        io.write_all(answer.as_bytes()).await?;
+        io.shutdown().await?;
+        // The request, which would otherwise turn the answer into a reset.
+        tokio::io::copy(&mut io.take(HTTP_BUFFER as u64), &mut tokio::io::sink()).await
+    };
+    // Who does not take it goes without.
+    let _ = tokio::time::timeout(TURN_AWAY, told).await;
 }
 
 /// Serves one connection until it ends or becomes a session of one of `entrances`; the first request's
@@ -64,25 +104,25 @@ pub(super) async fn begin(
 /// Everything here is gone once a session begins: hyper's buffers, the timer and this task.
 async fn serve<S: Connection>(
     io: S,
-    peer: SocketAddr,
+    ticket: Ticket,
     deadline: Instant,
     context: Arc<Context>,
     entrances: Arc<[Arc<Entrance<S>>]>,
     mut phase: watch::Receiver<Phase>,
 ) {
-    let upgraded = Arc::new(OnceLock::new());
-    let requests = Arc::new(Counter::default());
+    let guest = Arc::new(Guest { ticket, seat: OnceLock::new() });
     let service = {
-        let (context, upgraded, requests) = (Arc::clone(&context), Arc::clone(&upgraded), Arc::clone(&requests));
+        let (context, guest) = (Arc::clone(&context), Arc::clone(&guest));
         service_fn(move |request| {
-            requests.add(1);
-            Box::pin(routes::answer(request, Arc::clone(&context), Arc::clone(&upgraded)))
+            guest.ticket.arrive();
+            Box::pin(routes::answer(request, Arc::clone(&context), Arc::clone(&guest)))
         })
     };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(context.config.handshake_timeout)
         .max_buf_size(HTTP_BUFFER)
+        .max_headers(MAX_HEADERS)
         // Who has said everything may stop sending and still gets the answer.
         .half_close(true)
         .serve_connection(TokioIo::new(Patience::new(io, context.config.handshake_timeout)), service);
@@ -94,7 +134,7 @@ async fn serve<S: Connection>(
             ended = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
             () = &mut overdue, if !judged => {
                 judged = true;
-                if requests.get() == 0 {
+                if !guest.ticket.has_arrived() {
                     break Ok(());
                 }
             }
@@ -106,19 +146,19 @@ async fn serve<S: Connection>(
     };
     let sound = ended.is_ok();
     if let Err(error) = ended {
-        tracing::debug!(%peer, "connection ended: {error}");
+        tracing::debug!(client = %guest.ticket.client(), "connection ended: {error}");
     }
     let parts = connection.into_parts();
     let mut io = parts.io.into_inner().into_inner();
     // The service held the other reference.
     drop(parts.service);
-    let seat = Arc::into_inner(upgraded).and_then(OnceLock::into_inner);
+    let guest = Arc::into_inner(guest).and_then(|guest| Some((guest.ticket, guest.seat.into_inner()?)));
     // If it failed, the answer to the handshake may have gone out in part.
-    match seat.filter(|_| sound) {
-        Some((seat, membership)) => {
+    match guest.filter(|_| sound) {
+        Some((ticket, (seat, membership))) => {
             // A copy, usually empty: the original would keep hyper's whole buffer.
             let received = Bytes::copy_from_slice(&parts.read_buf);
-            entrances[seat.index()].admit(Arrival { io, received, seat, membership, peer });
+            entrances[seat.index()].admit(Arrival { io, received, seat, membership, ticket });
         }
         None => {
             // Whatever fails here, the peer is gone.
@@ -137,7 +177,7 @@ pub(super) async fn upgrade(
     mut request: Request<Incoming>,
     channel: &Channel,
     context: &Context,
-    upgraded: &Upgraded,
+    guest: &Guest,
 ) -> Reply {
     let response = check(&request).and_then(|()| {
         fastwebsockets::upgrade::upgrade(&mut request)
@@ -153,7 +193,7 @@ pub(super) async fn upgrade(
     match seated {
         Ok((response, seat)) => {
             // Nobody else sets it: after 101 hyper hands the socket back.
-            let _ = upgraded.set(seat);
+            let _ = guest.seat.set(seat);
             let (head, _) = response.into_parts();
             Response::from_parts(head, Full::new(Bytes::new()))
         }
@@ -174,6 +214,9 @@ pub(super) async fn upgrade(
 fn check(request: &Request<Incoming>) -> Result<(), (StatusCode, String)> {
     let bad = |reason: &str| Err((StatusCode::BAD_REQUEST, format!("bad handshake: {reason}")));
     let headers = request.headers();
+    if !hyper::body::Body::is_end_stream(request.body()) {
+        return bad("a handshake has no body");
+    }
     let has_token = |name: header::HeaderName, token: &str| {
         headers
             .get_all(name)
@@ -187,9 +230,6 @@ fn check(request: &Request<Incoming>) -> Result<(), (StatusCode, String)> {
     }
     if request.method() != Method::GET || request.version() != Version::HTTP_11 {
         return bad("a GET of HTTP/1.1 is required");
-    }
-    if headers.get_all(header::HOST).iter().count() != 1 {
-        return bad("`Host` is required, once");
     }
     if !has_token(header::CONNECTION, "upgrade") {
         return bad("`Connection` does not list `Upgrade`");

@@ -2,12 +2,16 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[cfg(not(target_os = "linux"))]
 use socket2::SockRef;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
+
+use super::accept::Accept;
+use super::proxy;
+use crate::config::{Config, LimitsConfig};
 
 /// Connections the kernel completes before they are accepted. The kernel caps it at
 /// `net.core.somaxconn`, 4096 by default; a whole fleet that reconnects at once needs it.
@@ -15,6 +19,8 @@ const BACKLOG: i32 = 4096;
 /// Pause after a failure to accept, such as no descriptor being left; without it the loop would
 /// spin, since the connection stays in the backlog.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often it is said that connections cannot be accepted.
+const SAY_AGAIN: Duration = Duration::from_secs(5);
 
 /// A publisher that streams may be silent for long; one that has vanished is noticed by the kernel.
 /// WebSocket clients have the heartbeat.
@@ -39,16 +45,33 @@ pub enum BindError {
     Channel(#[from] crate::fanout::ChannelError),
 }
 
-/// Accepts connections and sets their options.
+/// Accepts connections over TCP and sets their options.
 #[derive(Debug)]
-pub(super) struct Listener {
+pub struct Listener {
     inner: TcpListener,
+    limits: LimitsConfig,
     #[cfg(not(target_os = "linux"))]
     write_buffer: usize,
 }
 
+/// A connection that was accepted.
+#[derive(Debug)]
+pub struct Incoming {
+    stream: TcpStream,
+    /// Its peer begins with a PROXY protocol header.
+    is_proxied: bool,
+}
+
 impl Listener {
-    pub(super) fn bind(address: SocketAddr, write_buffer: usize) -> Result<Self, BindError> {
+    /// Listens as `config` says.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O enabled.
+    pub fn bind(config: &Config) -> Result<Self, BindError> {
+        let (address, write_buffer) = (config.listen, config.ws.write_buffer);
         let listen = || {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
             socket.set_reuse_address(true)?;
@@ -73,37 +96,62 @@ impl Listener {
         })?;
         Ok(Self {
             inner,
+            limits: config.limits.clone(),
             #[cfg(not(target_os = "linux"))]
             write_buffer,
         })
     }
+}
 
-    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
-    }
+impl Accept for Listener {
+    type Incoming = Incoming;
+    type Stream = TcpStream;
 
-    /// The next connection. Failures are logged and waited out.
-    ///
-    /// # Cancel safety
-    /// Cancel safe.
-    pub(super) async fn accept(&self) -> (TcpStream, SocketAddr) {
+    async fn accept(&self) -> (Incoming, SocketAddr) {
+        let mut said: Option<Instant> = None;
         loop {
             match self.inner.accept().await {
-                #[cfg(target_os = "linux")]
-                Ok(accepted) => return accepted,
-                #[cfg(not(target_os = "linux"))]
-                Ok((stream, peer)) => match set_options(&SockRef::from(&stream), self.write_buffer) {
-                    Ok(()) => return (stream, peer),
-                    // The peer has already gone.
-                    Err(error) => tracing::debug!(%peer, "cannot set socket options: {error}"),
-                },
+                Ok((stream, peer)) => {
+                    #[cfg(not(target_os = "linux"))]
+                    if let Err(error) = set_options(&SockRef::from(&stream), self.write_buffer) {
+                        // The peer has already gone.
+                        tracing::debug!(%peer, "cannot set socket options: {error}");
+                        continue;
+                    }
+                    let is_proxied = self.limits.proxy_protocol && self.limits.is_trusted(peer.ip());
+                    return (Incoming { stream, is_proxied }, peer);
+                }
+                // Of one connection, which is gone; the next may be fine.
+                Err(error) if is_of_connection(&error) => tracing::debug!("a connection was not accepted: {error}"),
                 Err(error) => {
-                    tracing::warn!("cannot accept a connection: {error}");
+                    if said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+                        said = Some(Instant::now());
+                        tracing::warn!("cannot accept connections: {error}; those waiting are taken when that is over");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
+
+    async fn open(incoming: Incoming) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+        let Incoming { mut stream, is_proxied } = incoming;
+        // Not `readable`: that may be said of a socket with nothing to read.
+        stream.peek(&mut [0]).await?;
+        let client = if is_proxied { Box::pin(proxy::read_header(&mut stream)).await? } else { None };
+        Ok((stream, client))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+}
+
+/// Whether a failure to accept says something about one connection only (accept(2): errors of the
+/// network are passed on from the new socket).
+fn is_of_connection(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(error.kind(), Kind::ConnectionAborted | Kind::ConnectionReset | Kind::ConnectionRefused)
 }
 
 fn set_options(socket: &Socket, write_buffer: usize) -> io::Result<()> {
@@ -127,9 +175,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_accepted_has_the_options() {
-        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), 64 << 10).expect("a free port");
+        let config = Config { listen: ([127, 0, 0, 1], 0).into(), ..Config::default() };
+        let listener = Listener::bind(&config).expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let (_client, (stream, _)) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (_client, (Incoming { stream, .. }, _)) = tokio::join!(TcpStream::connect(address), listener.accept());
         let socket = SockRef::from(&stream);
         assert!(socket.tcp_nodelay().expect("a socket"));
         assert!(socket.keepalive().expect("a socket"));

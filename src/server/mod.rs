@@ -13,6 +13,9 @@
 //! A session owns its socket and is served by one task only, so nothing in it is shared and a
 //! stream of any kind, encrypted or not, fits. Timers: one a shard.
 
+mod accept;
+mod admission;
+mod budget;
 mod clients;
 mod disconnect;
 mod exposition;
@@ -24,6 +27,7 @@ mod listener;
 mod outbox;
 mod page;
 mod patience;
+mod proxy;
 mod publish;
 mod reader;
 mod routes;
@@ -41,9 +45,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub use accept::Accept;
+use admission::Admission;
+use budget::Budget;
 pub use disconnect::Disconnect;
-pub use listener::BindError;
-use listener::Listener;
+pub use listener::{BindError, Incoming, Listener};
 pub use reader::{Event, Reader};
 use seat::Seats;
 pub use session::Connection;
@@ -51,7 +57,7 @@ use stats::Rates;
 use writer::{Entrance, Phase, Writer};
 
 use crate::config::Config;
-use crate::fanout::{Hub, Shard};
+use crate::fanout::{ChannelError, Hub, Shard};
 use crate::source::SourceKind;
 
 /// The channel that is there from the start.
@@ -59,8 +65,8 @@ pub const MARKET: &str = "market";
 
 /// A server that listens and does not serve yet.
 #[derive(Debug)]
-pub struct Server {
-    listener: Listener,
+pub struct Server<L = Listener> {
+    listener: L,
     context: Arc<Context>,
     phase: watch::Sender<Phase>,
     shards: Shards,
@@ -74,6 +80,9 @@ struct Context {
     rates: Arc<Rates>,
     phase: watch::Receiver<Phase>,
     seats: Vec<Arc<Seats>>,
+    admission: Arc<Admission>,
+    /// What may be published over HTTP.
+    publications: Budget,
 }
 
 impl Context {
@@ -103,12 +112,24 @@ impl Server {
     /// # Panics
     /// Outside a tokio runtime with I/O and time enabled.
     pub fn bind(config: Config, hub: Hub) -> Result<Self, BindError> {
-        let listener = Listener::bind(config.listen, config.ws.write_buffer)?;
+        let listener = Listener::bind(&config)?;
+        Ok(Self::with_listener(listener, config, hub)?)
+    }
+}
+
+impl<L: Accept> Server<L> {
+    /// The same over connections of any kind; what `config` says about listening is the caller's.
+    ///
+    /// # Errors
+    /// The hub takes no channel.
+    pub fn with_listener(listener: L, config: Config, hub: Hub) -> Result<Self, ChannelError> {
         hub.channel(MARKET)?;
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let mut shards = Shards { hub: hub.clone(), shards: Vec::new() };
         let seats = (0..config.workers).map(|_| Arc::new(Seats::new(shards.add()))).collect();
-        let context = Context { config, hub, rates: Arc::default(), phase: phase_seen, seats };
+        let admission = Admission::new(config.limits.clone(), Arc::clone(hub.metrics()));
+        let publications = Budget::new(config.limits.publish_rate);
+        let context = Context { config, hub, rates: Arc::default(), phase: phase_seen, seats, admission, publications };
         Ok(Self { listener, context: Arc::new(context), phase, shards })
     }
 
@@ -146,10 +167,17 @@ impl Server {
         let accept = async {
             loop {
                 tokio::select! {
-                    (stream, peer) = listener.accept() => {
-                        let (context, entrances) = (Arc::clone(&context), Arc::clone(&entrances));
-                        connections.spawn(handshake::begin(stream, peer, context, entrances, phase.subscribe()));
-                    }
+                    (incoming, peer) = listener.accept() => match context.admission.admit(peer) {
+                        Ok(ticket) => {
+                            let (context, entrances) = (Arc::clone(&context), Arc::clone(&entrances));
+                            connections.spawn(handshake::begin::<L>(incoming, ticket, context, entrances, phase.subscribe()));
+                        }
+                        Err(refusal) => {
+                            if let Some(telling) = context.admission.tell() {
+                                connections.spawn(handshake::turn_away::<L>(incoming, refusal, telling));
+                            }
+                        }
+                    },
                     Some(_) = connections.join_next() => {}
                 }
             }

@@ -10,8 +10,8 @@ use serde::de::IgnoredAny;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::Context;
-use super::routes::{Reply, error, json as json_reply};
+use super::routes::{Reply, error, json as json_reply, retry_after};
+use super::{Context, admission};
 use crate::fanout::{Channel, ChannelError, Message};
 
 /// Longest wait for the writers between two batches of a stream. They never wait for a client, so
@@ -29,15 +29,40 @@ struct Refusal {
     status: StatusCode,
     reason: String,
     line: Option<u64>,
+    /// The limit it is over, if it is one.
+    limit: Option<admission::Refusal>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, reason: impl Into<String>) -> Self {
-        Self { status, reason: reason.into(), line: None }
+        Self { status, reason: reason.into(), line: None, limit: None }
+    }
+
+    fn over(limit: admission::Refusal) -> Self {
+        Self { limit: Some(limit), ..Self::new(limit.status(), limit.text()) }
     }
 
     fn at_line(self, line: u64) -> Self {
         Self { line: Some(line), ..self }
+    }
+
+    fn reply(self, progress: &Progress) -> Reply {
+        let mut reply = match self.line {
+            None => error(self.status, &self.reason),
+            Some(line) => {
+                let body = json!({
+                    "error": format!("line {line}: {}", self.reason),
+                    "line": line,
+                    "published": progress.published,
+                    "subscribers": progress.subscribers,
+                });
+                json_reply(self.status, &body)
+            }
+        };
+        if let Some(limit) = self.limit {
+            retry_after(&mut reply, limit);
+        }
+        reply
     }
 }
 
@@ -64,16 +89,7 @@ pub(super) async fn answer(request: Request<Incoming>, context: &Context, name: 
             let body = json!({ "published": progress.published, "subscribers": progress.subscribers });
             json_reply(StatusCode::OK, &body)
         }
-        Err(Refusal { status, reason, line: None }) => error(status, &reason),
-        Err(Refusal { status, reason, line: Some(line) }) => {
-            let body = json!({
-                "error": format!("line {line}: {reason}"),
-                "line": line,
-                "published": progress.published,
-                "subscribers": progress.subscribers,
-            });
-            json_reply(status, &body)
-        }
+        Err(refusal) => refusal.reply(&progress),
     }
 }
 
@@ -93,6 +109,9 @@ async fn publish(
     let body = whole(request.into_body(), limit, context.config.handshake_timeout).await?;
     let message = check(format, body)?;
     refuse_if_draining(context)?;
+    if context.publications.spend().is_err() {
+        return Err(Refusal::over(context.admission.refuse(admission::Refusal::PublishRate)));
+    }
     send(&channel(context, name)?, message, progress).await;
     Ok(())
 }
@@ -127,12 +146,9 @@ fn shutting_down() -> Refusal {
 }
 
 fn channel(context: &Context, name: &str) -> Result<Channel, Refusal> {
-    context.hub.channel(name).map_err(|error| {
-        let status = match error {
-            ChannelError::InvalidName(_) => StatusCode::BAD_REQUEST,
-            ChannelError::TooMany(_) => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        Refusal::new(status, error.to_string())
+    context.hub.channel(name).map_err(|error| match error {
+        ChannelError::InvalidName(_) => Refusal::new(StatusCode::BAD_REQUEST, error.to_string()),
+        ChannelError::TooMany(_) => Refusal::over(context.admission.refuse(admission::Refusal::Channels)),
     })
 }
 
@@ -260,6 +276,9 @@ async fn lines(
                     existing.insert((channel, accepted))
                 }
             };
+            while let Err(wait) = context.publications.spend() {
+                tokio::time::sleep(wait).await;
+            }
             send(channel, message, progress).await;
             if channel.accepted() - *seen >= burst {
                 let _ = tokio::time::timeout(MAX_PACE, channel.offered()).await;

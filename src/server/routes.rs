@@ -7,12 +7,13 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
-use super::handshake::{self, Served, Upgraded};
-use super::{Context, exposition, page, publish, stats};
+use super::admission::Refusal;
+use super::handshake::{self, Guest, Served};
+use super::{Context, exposition, page, proxy, publish, stats};
 use crate::fanout::{Channel, Kind};
 
 /// A whole answer.
@@ -26,7 +27,10 @@ const REFRESH: Duration = Duration::from_millis(250);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Answers one request.
-pub(super) async fn answer(request: Request<Incoming>, context: Arc<Context>, upgraded: Arc<Upgraded>) -> Served {
+pub(super) async fn answer(request: Request<Incoming>, context: Arc<Context>, guest: Arc<Guest>) -> Served {
+    if let Some(reply) = object(&request, &context, &guest) {
+        return Ok(reply);
+    }
     let path = request.uri().path().to_owned();
     let tail = path.strip_prefix('/').unwrap_or("*");
     let (first, rest) = tail.split_once('/').map_or((tail, None), |(first, rest)| (first, Some(rest)));
@@ -52,7 +56,7 @@ pub(super) async fn answer(request: Request<Incoming>, context: Arc<Context>, up
         ("publish", Some(name)) => publish::answer(request, &context, name).await,
         ("ws", Some(name)) => match context.hub.get(name) {
             Some(_) if context.is_draining() => draining(),
-            Some(channel) => handshake::upgrade(request, &channel, &context, &upgraded).await,
+            Some(channel) => handshake::upgrade(request, &channel, &context, &guest).await,
             None => no_channel(name),
         },
         ("snapshot", Some(name)) => match context.hub.get(name) {
@@ -73,6 +77,34 @@ pub(super) async fn answer(request: Request<Incoming>, context: Arc<Context>, up
         *reply.body_mut() = Full::default();
     }
     Ok(reply)
+}
+
+/// What no request may lack: a client that may have one more connection, and one host that it names
+/// (RFC 9112 section 3.2).
+fn object(request: &Request<Incoming>, context: &Context, guest: &Guest) -> Option<Reply> {
+    if guest.ticket.is_of_proxy()
+        && let Some(client) = proxy::forwarded_for(request.headers(), &context.config.limits)
+        && let Err(refusal) = guest.ticket.set_client(client)
+    {
+        return Some(refused(refusal));
+    }
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    match (request.version(), hosts) {
+        (_, 1) | (Version::HTTP_10, 0) => None,
+        _ => Some(error(StatusCode::BAD_REQUEST, "bad request: `Host` is required, once")),
+    }
+}
+
+/// The answer to what is over a limit.
+pub(super) fn refused(refusal: Refusal) -> Reply {
+    let mut reply = error(refusal.status(), refusal.text());
+    retry_after(&mut reply, refusal);
+    reply
+}
+
+/// Says when it is worth trying again.
+pub(super) fn retry_after(reply: &mut Reply, refusal: Refusal) {
+    reply.headers_mut().insert(header::RETRY_AFTER, refusal.retry_after().as_secs().into());
 }
 
 /// A whole answer.

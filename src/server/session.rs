@@ -1,7 +1,6 @@
 //! One WebSocket client after its handshake: its socket, what it said, what it is to be sent.
 //! Served by the writer task of its shard; does nothing by itself and owns no timer and no task.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -9,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::admission::Ticket;
 use super::disconnect::Disconnect;
 use super::heartbeat::SessionId;
 use super::outbox::{Ledger, Outbox, send_lent};
@@ -34,7 +34,7 @@ pub(super) struct Arrival<S> {
     pub(super) received: Bytes,
     pub(super) seat: Seat,
     pub(super) membership: Membership,
-    pub(super) peer: SocketAddr,
+    pub(super) ticket: Ticket,
 }
 
 /// What the clients of one writer task share.
@@ -66,7 +66,7 @@ pub(super) struct Session<S> {
     /// See [`SessionId`].
     number: u32,
     seat: Seat,
-    peer: SocketAddr,
+    ticket: Ticket,
     /// The last Ping sent, and the last that a Pong has answered.
     pinged: u32,
     answered: u32,
@@ -96,7 +96,7 @@ pub(super) enum Visit {
 }
 
 impl<S: Connection> Session<S> {
-    pub(super) fn new(io: S, peer: SocketAddr, seat: Seat, number: u32) -> Self {
+    pub(super) fn new(io: S, ticket: Ticket, seat: Seat, number: u32) -> Self {
         Self {
             io,
             waker: seat.waker(),
@@ -107,7 +107,7 @@ impl<S: Connection> Session<S> {
             reader: None,
             number,
             seat,
-            peer,
+            ticket,
             pinged: 0,
             answered: 0,
             lingers: false,
@@ -289,7 +289,7 @@ impl<S: Connection> Session<S> {
         self.outbox = None;
         let end = self.end.unwrap_or(Disconnect::Gone);
         tracing::debug!(
-            peer = %self.peer,
+            client = %self.ticket.client(),
             reason = end.reason(),
             seconds = self.since.elapsed().as_secs_f64(),
             dropped = self.dropped,

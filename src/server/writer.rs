@@ -154,11 +154,11 @@ impl<S: Connection> Writer<S> {
     }
 
     fn register(&mut self, arrival: Arrival<S>) {
-        let Arrival { io, received, seat, membership, peer } = arrival;
+        let Arrival { io, received, seat, membership, ticket } = arrival;
         self.hub.metrics().connections_total.add(1);
         let slot = seat.slot();
         self.next_number = self.next_number.wrapping_add(1);
-        let mut session = Session::new(io, peer, seat, self.next_number);
+        let mut session = Session::new(io, ticket, seat, self.next_number);
         session.receive(&mut Vec::from(received), self.config.max_message_size);
         let registered = self.rounds.register(slot, membership);
         session.place = registered.as_ref().map(|(place, _)| *place);

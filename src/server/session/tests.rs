@@ -8,7 +8,7 @@ use fastrand::Rng;
 use super::*;
 use crate::fanout::{Channel, Hub, Message, Shard};
 use crate::metrics::ChannelCounters;
-use crate::server::fake::{Fake, client_frame, take_frame};
+use crate::server::fake::{Fake, client_frame, take_frame, ticket};
 use crate::server::seat::Seats;
 
 const PING: u8 = 9;
@@ -69,7 +69,7 @@ fn bench(seed: u64) -> Bench {
     let seats = [Arc::new(Seats::new(Arc::clone(&shard)))];
     let (seat, _) = runtime.block_on(Seats::take(&seats, &channel)).expect("room");
     let io = Fake::new(seed);
-    let session = Session::new(io.clone(), ([127, 0, 0, 1], 1).into(), seat, 1);
+    let session = Session::new(io.clone(), ticket(), seat, 1);
     let queue_size = [1, 2, 5, 50, 100][rng.usize(..5)];
     let (channel, received) = Default::default();
     let mut bench = Bench {

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use super::*;
 use crate::Config;
 use crate::fanout::{Channel, HubConfig, Message};
-use crate::server::fake::{Fake, client_frame, take_frame};
+use crate::server::fake::{Fake, client_frame, take_frame, ticket};
 use crate::server::seat::Seats;
 
 /// Yields after which a writer that has something to do has done it.
@@ -113,8 +113,7 @@ impl Bench {
         if self.rng.bool() {
             io.open(usize::MAX);
         }
-        let peer = ([127, 0, 0, 1], 1).into();
-        self.entrance.admit(Arrival { io: io.clone(), received: Bytes::new(), seat, membership, peer });
+        self.entrance.admit(Arrival { io: io.clone(), received: Bytes::new(), seat, membership, ticket: ticket() });
         let (rest, last) = Default::default();
         self.clients.push(Client { io, channel, rest, last, frames: 0, unanswered: 0, is_told: false, is_gone: false });
     }
