@@ -11,6 +11,7 @@ pub mod reader;
 pub mod replay_lines;
 pub mod rfc6455;
 pub mod scratch;
+pub mod wire;
 
 /// One target: its name, which is that of its corpus, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));

@@ -3,25 +3,29 @@
 /// Sizes of pieces, the same for the same seed. Seed 0 is everything at once, 1 a byte at a time; others
 /// mix small pieces with a few large ones, since heads and code points are small.
 #[derive(Clone, Debug)]
-pub struct Sizes(u64);
+pub struct Sizes {
+    state: u64,
+    /// Of what is long, pieces are larger: there are thousands of them, not millions.
+    scale: usize,
+}
 
 impl Sizes {
-    /// The sizes of a seed.
-    pub fn new(seed: u8) -> Self {
-        Self(u64::from(seed))
+    /// The sizes of a seed, for `length` bytes.
+    pub fn new(seed: u8, length: usize) -> Self {
+        Self { state: u64::from(seed), scale: 1 + length / (16 << 10) }
     }
 
     /// The next piece's size, of at most `left`; not 0 unless `left` is.
     pub fn next(&mut self, left: usize) -> usize {
-        let size = match self.0 {
+        let size = match self.state {
             0 => left,
             1 => 1,
             _ => {
-                self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                let bits = (self.0 >> 33) as usize;
+                self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let bits = (self.state >> 33) as usize;
                 1 + bits % [3, 8, 200, 5_000][bits >> 16 & 3]
             }
         };
-        size.min(left)
+        size.saturating_mul(self.scale).min(left)
     }
 }

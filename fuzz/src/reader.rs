@@ -4,7 +4,7 @@
 //! An input is: one byte of settings, one that seeds the pieces, and either the stream itself or a recipe of
 //! frames, so that masks and lengths are right often enough to get deep.
 
-use std::io::{self, Read, Write};
+use std::io;
 
 use arbitrary::Unstructured;
 use tickcast::server::{Disconnect, Event, Reader};
@@ -13,6 +13,7 @@ use tungstenite::{Error, Message, WebSocket};
 
 use super::pieces::Sizes;
 use super::rfc6455::{self, End, Said, Transcript};
+use super::wire::Wire;
 
 /// Largest message, as configured.
 const LIMITS: [usize; 8] = [1, 16, 125, 126, 300, 65_535, 65_536, 200_000];
@@ -25,7 +26,7 @@ pub fn run(data: &[u8]) {
     let max = LIMITS[usize::from(settings >> 1 & 7)];
     let stream = if settings & 1 == 0 { rest.to_vec() } else { cook(rest) };
     let expected = rfc6455::read(&stream, max);
-    let sizes = Sizes::new(*seed);
+    let sizes = Sizes::new(*seed, stream.len());
     for renewed in [false, true] {
         let (said, end) = read(stream.clone(), max, sizes.clone(), renewed);
         assert_eq!((&said, end), (&expected.said, expected.end), "in pieces, renewed: {renewed}");
@@ -112,8 +113,7 @@ fn read_with_tungstenite(stream: &[u8], max: usize) -> (Vec<Said>, End, Vec<u8>)
         .max_message_size(Some(max))
         // A limit of frames holds for control frames too.
         .max_frame_size(Some(max.max(125)));
-    let wire = Wire { inbound: stream, outbound: Vec::new() };
-    let mut socket = WebSocket::from_raw_socket(wire, Role::Server, Some(config));
+    let mut socket = WebSocket::from_raw_socket(Wire::new(stream), Role::Server, Some(config));
     let mut said = Vec::new();
     let end = loop {
         match socket.read() {
@@ -140,33 +140,8 @@ fn read_with_tungstenite(stream: &[u8], max: usize) -> (Vec<Said>, End, Vec<u8>)
             Err(other) => panic!("tungstenite says {other:?}"),
         }
     };
-    let answers = std::mem::take(&mut socket.get_mut().outbound);
+    let answers = socket.get_mut().take_written();
     (said, end, answers)
-}
-
-/// A stream with nothing behind it.
-struct Wire<'a> {
-    inbound: &'a [u8],
-    outbound: Vec<u8>,
-}
-
-impl Read for Wire<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.inbound.read(buffer)? {
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            read => Ok(read),
-        }
-    }
-}
-
-impl Write for Wire<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.outbound.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// A stream of frames made as `recipe` says. Of each: the first byte as it goes over the wire, how the rest is

@@ -43,7 +43,8 @@ pub struct Transcript {
     pub end: End,
     /// Whether the frame at which it ends is all there.
     pub whole: bool,
-    /// Whether a length was not in its shortest form, or over 63 bits.
+    /// Whether it ends at a length that is not in its shortest form, or over 63 bits, or of a control frame and
+    /// longer than that may be.
     pub odd_length: bool,
 }
 
@@ -84,6 +85,7 @@ fn frame(
     let control = opcode >= 8;
     let known = matches!(opcode, 0 | 1 | 2 | 8 | 9 | 10);
     let in_order = control || (opcode == 0) == message.is_some();
+    transcript.odd_length = control && short > 125;
     if reserved != 0 || !masked || !known || !in_order || control && (!fin || short > 125) {
         return Err(End::Protocol);
     }
