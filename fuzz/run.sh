@@ -24,8 +24,7 @@ Options:
                       sanitizer there are several times as many executions; address looks at that
                       of its dependencies
   --no-install        with what is there already: without cargo-fuzz it is left out
-  --minimise          afterwards replaces the committed corpus by the smallest that covers as much as
-                      it and what was found
+  --minimise          afterwards adds to the committed corpus the largest of what is new, 25 of a target
   -h, --help          print this
 
 What is found is kept in target/nightly/fuzz, and starts the next run together with the corpus.
@@ -161,9 +160,11 @@ if [ "$minimise" = yes ]; then
         smallest=$build/minimised/$target
         rm -rf "$smallest"
         mkdir -p "$smallest"
-        "$programs/$target" -merge=1 "$smallest" "fuzz/corpus/$target" "$build/corpus/$target" >"$build/$target.merge.log" 2>&1
-        rm -f "fuzz/corpus/$target"/*
-        cp "$smallest"/* "fuzz/corpus/$target/"
+        # By edges, not by how often each is taken: that would be thousands of files.
+        "$programs/$target" -use_counters=0 -merge=1 "$smallest" "fuzz/corpus/$target" "$build/corpus/$target" \
+            >"$build/$target.merge.log" 2>&1
+        find "$smallest" -type f -printf '%s %p\n' | sort -rn | sed -n '1,25s/^[0-9]* //p' |
+            while read -r file; do cp "$file" "fuzz/corpus/$target/"; done
         say "$target: $(find "fuzz/corpus/$target" -type f | wc -l) files, $(du -sb "fuzz/corpus/$target" | cut -f1) bytes"
     done
 fi
