@@ -20,9 +20,8 @@ Targets: ${all[*]} [default: all]
 Options:
   --seconds N         how long each target runs [default: 60]
   --jobs N            targets at a time [default: 2]
-  --sanitizer NAME    none or address [default: none]: the project has no unsafe code, and without a
-                      sanitizer there are several times as many executions; address looks at that
-                      of its dependencies
+  --sanitizer NAME    none or address [default: none]: the project has no unsafe code; address
+                      looks at that of its dependencies, and costs executions
   --no-install        with what is there already: without cargo-fuzz it is left out
   --minimise          afterwards adds to the committed corpus the largest of what is new, 25 of a target
   -h, --help          print this
