@@ -40,6 +40,7 @@ install_runner() { # counts instructions; must be of the same version as the lib
 install_tools() {
   missing=()
   need cc gcc libc6-dev
+  need c++ g++
   need python3 python3 python3-venv
   need curl curl
   need node nodejs
@@ -71,10 +72,12 @@ install_tools() {
 
 step "format"
 cargo fmt --all --check
+cargo fmt --manifest-path fuzz/Cargo.toml --check
 step "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo clippy --package tickcast --bins --features sampler --locked -- -D warnings
 cargo clippy --package tickcast --all-targets --features echo --locked -- -D warnings
+cargo clippy --manifest-path fuzz/Cargo.toml --all-targets --locked --target-dir "${CARGO_TARGET_DIR:-target}/fuzz" -- -D warnings
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 step "all targets"
@@ -91,6 +94,8 @@ step "benchmarks, once"
 cargo test --benches --locked
 step "instructions, against the last release"
 cargo bench --bench instructions --locked -- --check
+step "what needs a nightly toolchain"
+proofs/nightly.sh
 step "every server under load, once"
 loadtest/compare.sh --smoke
 step "what is promised beyond a steady load, once"

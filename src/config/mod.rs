@@ -19,7 +19,7 @@ use tracing::level_filters::LevelFilter;
 pub use auth::{AuthConfig, Publishing};
 pub use keys::Key;
 pub use limits::LimitsConfig;
-pub use load::{ConfigError, Layers};
+pub use load::{ConfigError, Layers, Origin};
 pub use publish::PublishConfig;
 pub use secret::Secret;
 pub use ws::WsConfig;
