@@ -83,7 +83,8 @@ RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 step "all targets"
 cargo build --workspace --all-targets --locked
 step "tests"
-cargo test --workspace --lib --bins --tests --examples --locked
+# The models are run by loom, below.
+cargo test --workspace --exclude models --lib --bins --tests --examples --locked
 step "conformance (RFC 6455)"
 if [ "$install" = yes ]; then tests/autobahn/run.sh; else tests/autobahn/run.sh --no-install; fi
 step "examples in the documentation"

@@ -141,14 +141,14 @@ fn frame(
 }
 
 /// The code of a Close, if it may be sent: those that RFC 6455 section 7.4 or IANA's registry define for use on
-/// the wire, but for 1014 (bad gateway), which only a proxy has a use for, and those of libraries and applications.
+/// the wire, and those of libraries and applications.
 fn close(payload: &[u8]) -> Result<Option<u16>, End> {
     let (code, reason) = match payload {
         [] => return Ok(None),
         [_] => return Err(End::Protocol),
         [high, low, reason @ ..] => (u16::from_be_bytes([*high, *low]), reason),
     };
-    if !matches!(code, 1000..=1003 | 1007..=1013 | 3000..=4999) {
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
         return Err(End::Protocol);
     }
     std::str::from_utf8(reason).map_err(|_| End::Utf8)?;
