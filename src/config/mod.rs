@@ -6,6 +6,7 @@ mod keys;
 mod limits;
 mod load;
 mod publish;
+mod tls;
 mod value;
 mod ws;
 
@@ -18,6 +19,7 @@ pub use keys::Key;
 pub use limits::LimitsConfig;
 pub use load::{ConfigError, Layers};
 pub use publish::PublishConfig;
+pub use tls::TlsConfig;
 pub use ws::WsConfig;
 
 use crate::fanout::HubConfig;
@@ -40,6 +42,8 @@ pub struct Config {
     pub publish: PublishConfig,
     /// How much of the server anybody may have.
     pub limits: LimitsConfig,
+    /// Encryption.
+    pub tls: TlsConfig,
     /// From accept to a complete request head, and between two requests of one connection. Bounds
     /// how long a peer that says nothing holds a descriptor.
     pub handshake_timeout: Duration,
@@ -92,6 +96,7 @@ impl Default for Config {
             ws: WsConfig::default(),
             publish: PublishConfig::default(),
             limits: LimitsConfig::default(),
+            tls: TlsConfig::default(),
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(5),
             workers: std::thread::available_parallelism().map_or(1, usize::from),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 #[cfg(not(target_os = "linux"))]
@@ -11,7 +12,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::accept::Accept;
 use super::proxy;
+use super::stream::Stream;
+use super::tls::{Certificates, Terminator, TlsError};
 use crate::config::{Config, LimitsConfig};
+use crate::metrics::Metrics;
 
 /// Connections the kernel completes before they are accepted. The kernel caps it at
 /// `net.core.somaxconn`, 4096 by default; a whole fleet that reconnects at once needs it.
@@ -40,16 +44,20 @@ pub enum BindError {
         /// What would help, if that is known.
         hint: &'static str,
     },
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The channel `market` cannot be made.
     #[error(transparent)]
     Channel(#[from] crate::fanout::ChannelError),
 }
 
-/// Accepts connections over TCP and sets their options.
+/// Accepts connections over TCP, plain or with TLS, and sets their options.
 #[derive(Debug)]
 pub struct Listener {
     inner: TcpListener,
     limits: LimitsConfig,
+    tls: Option<Arc<Terminator>>,
     #[cfg(not(target_os = "linux"))]
     write_buffer: usize,
 }
@@ -60,17 +68,27 @@ pub struct Incoming {
     stream: TcpStream,
     /// Its peer begins with a PROXY protocol header.
     is_proxied: bool,
+    /// The connection is encrypted.
+    tls: Option<Arc<Terminator>>,
 }
 
 impl Listener {
     /// Listens as `config` says.
     ///
     /// # Errors
-    /// The address cannot be listened on.
+    /// The address cannot be listened on, or the certificate cannot be used.
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
     pub fn bind(config: &Config) -> Result<Self, BindError> {
+        Self::counting(config, Arc::default())
+    }
+
+    /// The same, counting TLS handshakes in `metrics`.
+    pub(super) fn counting(config: &Config, metrics: Arc<Metrics>) -> Result<Self, BindError> {
+        let certificates = Certificates::load(&config.tls)?;
+        let timeout = config.tls.handshake_timeout;
+        let tls = certificates.map(|certificates| Arc::new(Terminator { certificates, timeout, metrics }));
         let (address, write_buffer) = (config.listen, config.ws.write_buffer);
         let listen = || {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -97,15 +115,21 @@ impl Listener {
         Ok(Self {
             inner,
             limits: config.limits.clone(),
+            tls,
             #[cfg(not(target_os = "linux"))]
             write_buffer,
         })
+    }
+
+    /// The certificate it shows, to be read again when it is renewed; `None` without TLS.
+    pub fn certificates(&self) -> Option<Certificates> {
+        self.tls.as_ref().map(|tls| tls.certificates.clone())
     }
 }
 
 impl Accept for Listener {
     type Incoming = Incoming;
-    type Stream = TcpStream;
+    type Stream = Stream;
 
     async fn accept(&self) -> (Incoming, SocketAddr) {
         let mut said: Option<Instant> = None;
@@ -119,7 +143,7 @@ impl Accept for Listener {
                         continue;
                     }
                     let is_proxied = self.limits.proxy_protocol && self.limits.is_trusted(peer.ip());
-                    return (Incoming { stream, is_proxied }, peer);
+                    return (Incoming { stream, is_proxied, tls: self.tls.clone() }, peer);
                 }
                 // Of one connection, which is gone; the next may be fine.
                 Err(error) if is_of_connection(&error) => tracing::debug!("a connection was not accepted: {error}"),
@@ -134,11 +158,16 @@ impl Accept for Listener {
         }
     }
 
-    async fn open(incoming: Incoming) -> io::Result<(TcpStream, Option<SocketAddr>)> {
-        let Incoming { mut stream, is_proxied } = incoming;
+    async fn open(incoming: Incoming) -> io::Result<(Stream, Option<SocketAddr>)> {
+        let Incoming { mut stream, is_proxied, tls } = incoming;
         // Not `readable`: that may be said of a socket with nothing to read.
         stream.peek(&mut [0]).await?;
         let client = if is_proxied { Box::pin(proxy::read_header(&mut stream)).await? } else { None };
+        let stream = match tls {
+            // In a box, gone with the handshake: the others of a crowd hold no room for it.
+            Some(tls) => Stream::tls(Box::pin(tls.shake_hands(stream)).await?),
+            None => Stream::plain(stream),
+        };
         Ok((stream, client))
     }
 

@@ -34,6 +34,8 @@ mod routes;
 mod seat;
 mod session;
 mod stats;
+mod stream;
+mod tls;
 mod utf8;
 mod writer;
 
@@ -54,6 +56,8 @@ pub use reader::{Event, Reader};
 use seat::Seats;
 pub use session::Connection;
 use stats::Rates;
+pub use stream::Stream;
+pub use tls::{Certificates, TlsError};
 use writer::{Entrance, Phase, Writer};
 
 use crate::config::Config;
@@ -107,13 +111,18 @@ impl Server {
     /// the caller's.
     ///
     /// # Errors
-    /// The address cannot be listened on, or the hub takes no channel.
+    /// The address cannot be listened on, the certificate cannot be used, or the hub takes no channel.
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O and time enabled.
     pub fn bind(config: Config, hub: Hub) -> Result<Self, BindError> {
-        let listener = Listener::bind(&config)?;
+        let listener = Listener::counting(&config, Arc::clone(hub.metrics()))?;
         Ok(Self::with_listener(listener, config, hub)?)
+    }
+
+    /// The certificate it shows, to be read again when it is renewed; `None` without TLS.
+    pub fn certificates(&self) -> Option<Certificates> {
+        self.listener.certificates()
     }
 }
 
