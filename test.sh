@@ -42,6 +42,7 @@ install_tools() {
   need cc gcc libc6-dev
   need python3 python3 python3-venv
   need curl curl
+  need openssl openssl
   need node nodejs
   need npm npm
   need valgrind valgrind

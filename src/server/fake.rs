@@ -54,11 +54,14 @@ impl Fake {
 
     /// The same, or one that holds back up to some number of bytes, as the seed will.
     pub(super) fn any(seed: u64) -> Self {
+        let most = [0, 0, 30, 1_000, 20_000][Rng::with_seed(seed).usize(..5)];
+        Self::holding(seed, most)
+    }
+
+    /// One that holds back up to `most` bytes.
+    pub(super) fn holding(seed: u64, most: usize) -> Self {
         let fake = Self::new(seed);
-        {
-            let mut wire = fake.wire();
-            wire.most_held = [0, 0, 30, 1_000, 20_000][wire.rng.usize(..5)];
-        }
+        fake.wire().most_held = most;
         fake
     }
 

@@ -218,6 +218,43 @@ fn who_could_not_be_answered_is_read_again_when_it_takes_answers() {
 }
 
 #[test]
+fn what_a_connection_holds_back_goes_out_when_it_can() {
+    for seed in 0..50 {
+        let mut bench = bench(seed, Fake::holding(seed, 1_000));
+        bench.offer(1);
+        let session = bench.session.as_ref().expect("open");
+        assert!(session.outbox.is_none(), "seed {seed}: all of it was taken");
+        assert_eq!(bench.received.frames, 0);
+        bench.io.open(1);
+        bench.visit_if_marked();
+        bench.io.open(usize::MAX);
+        bench.visit_if_marked();
+        assert_eq!(bench.received.last, 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_farewell_that_is_not_taken_keeps_nobody() {
+    for seed in 0..50 {
+        let mut bench = bench(seed, Fake::holding(seed, 1_000));
+        bench.offer(1);
+        bench.session.iter_mut().for_each(|session| session.close(Disconnect::Heartbeat));
+        bench.visit();
+        assert!(bench.session.is_some() && !bench.io.wire().is_shut_down);
+        // The peer closes as well, and the end waits for the farewell only until the socket takes it, or fails.
+        bench.io.say(&client_frame(CLOSE, &[]));
+        if bench.rng.bool() {
+            bench.io.fail();
+        }
+        bench.io.open(usize::MAX);
+        bench.visit_if_marked();
+        bench.io.end();
+        bench.visit_if_marked();
+        assert!(bench.session.is_none(), "seed {seed}");
+    }
+}
+
+#[test]
 fn an_idle_client_is_small() {
     let size = size_of::<Session<crate::server::Stream>>();
     assert!(size <= 256, "{size} bytes");
