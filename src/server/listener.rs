@@ -81,27 +81,17 @@ impl Listener {
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
     pub fn bind(config: &Config) -> Result<Self, BindError> {
-        Self::counting(config, Arc::default())
-    }
-
-    /// The same, counting TLS handshakes in `metrics`.
-    pub(super) fn counting(config: &Config, metrics: Arc<Metrics>) -> Result<Self, BindError> {
-        let certificates = Certificates::load(&config.tls)?;
-        let timeout = config.tls.handshake_timeout;
-        let tls = certificates.map(|certificates| Arc::new(Terminator { certificates, timeout, metrics }));
-        let (address, write_buffer) = (config.listen, config.ws.write_buffer);
+        let tls = Terminator::load(&config.tls)?;
+        let address = config.listen;
         let listen = || {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
             socket.set_reuse_address(true)?;
-            socket.set_nonblocking(true)?;
+            #[cfg(unix)]
+            socket.set_reuse_port(config.reuse_port)?;
             socket.bind(&address.into())?;
-            // Linux hands the listener's options down to what it accepts (inet_csk_clone_lock).
-            #[cfg(target_os = "linux")]
-            set_options(&socket, write_buffer)?;
-            socket.listen(BACKLOG)?;
-            TcpListener::from_std(socket.into())
+            Self::over(socket, config, tls)
         };
-        let inner = listen().map_err(|error| {
+        listen().map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::AddrInUse => {
                     "; another program listens there: stop it or choose another port (0 picks one)"
@@ -111,13 +101,34 @@ impl Listener {
                 _ => "",
             };
             BindError::Listen { address, error, hint }
-        })?;
+        })
+    }
+
+    /// Takes over a socket that is bound already, whether it listens or not.
+    ///
+    /// # Errors
+    /// It is none that can listen, or the certificate cannot be used.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O enabled.
+    pub fn from_std(socket: std::net::TcpListener, config: &Config) -> Result<Self, BindError> {
+        let address = socket.local_addr().unwrap_or(config.listen);
+        let tls = Terminator::load(&config.tls)?;
+        Self::over(socket.into(), config, tls).map_err(|error| BindError::Listen { address, error, hint: "" })
+    }
+
+    fn over(socket: Socket, config: &Config, tls: Option<Terminator>) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        // Linux hands the listener's options down to what it accepts (inet_csk_clone_lock).
+        #[cfg(target_os = "linux")]
+        set_options(&socket, config.ws.write_buffer)?;
+        socket.listen(BACKLOG)?;
         Ok(Self {
-            inner,
+            inner: TcpListener::from_std(socket.into())?,
             limits: config.limits.clone(),
-            tls,
+            tls: tls.map(Arc::new),
             #[cfg(not(target_os = "linux"))]
-            write_buffer,
+            write_buffer: config.ws.write_buffer,
         })
     }
 
@@ -130,6 +141,13 @@ impl Listener {
 impl Accept for Listener {
     type Incoming = Incoming;
     type Stream = Stream;
+
+    fn count_in(&mut self, metrics: &Arc<Metrics>) {
+        // Nothing was accepted yet, so nobody else has it.
+        if let Some(tls) = self.tls.as_mut().and_then(Arc::get_mut) {
+            tls.metrics = Arc::clone(metrics);
+        }
+    }
 
     async fn accept(&self) -> (Incoming, SocketAddr) {
         let mut said: Option<Instant> = None;

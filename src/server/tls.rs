@@ -163,11 +163,17 @@ fn explain(error: &pem::Error, expected: &str) -> String {
 #[derive(Debug)]
 pub(super) struct Terminator {
     pub(super) certificates: Certificates,
-    pub(super) timeout: Duration,
+    timeout: Duration,
     pub(super) metrics: Arc<Metrics>,
 }
 
 impl Terminator {
+    /// As `config` says; `None` if it says nothing.
+    pub(super) fn load(config: &TlsConfig) -> Result<Option<Self>, TlsError> {
+        let with = |certificates| Self { certificates, timeout: config.handshake_timeout, metrics: Arc::default() };
+        Ok(Certificates::load(config)?.map(with))
+    }
+
     /// The encrypted stream, once the peer has begun to say something.
     ///
     /// # Errors
