@@ -195,7 +195,7 @@ fn a_reload_is_for_those_who_come_and_keeps_those_who_are_there() {
     }
     bench.publish("2\n");
     assert_eq!(early.text(), "2", "who was there stays");
-    bench.server.signal("-TERM");
+    bench.server.signal("-INT");
     assert_eq!(early.read_to_close().0, 1001);
     assert_eq!(early.stream.read(&mut [0]).expect("a farewell"), 0);
 }
