@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Arg, ArgMatches, Command};
-use tickcast::config::{Config, Key, Layers, LogFormat};
+use tickcast::config::{Config, Key, Layers, LogFormat, Publishing};
 use tickcast::market::Publisher;
 use tickcast::server::{Certificates, Listener, MARKET, Shutdown};
 use tickcast::source::Feed;
@@ -104,7 +104,8 @@ fn configure(arguments: &ArgMatches) -> anyhow::Result<Config> {
     let variable = |name: &str| match std::env::var(name) {
         Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
         Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("environment variable {name}")),
+        // The error would show the value, which may be a secret.
+        Err(std::env::VarError::NotUnicode(_)) => anyhow::bail!("environment variable {name} is not UTF-8"),
     };
     let mut layers = Layers { file: argument("config").map(PathBuf::from), ..Layers::default() };
     if layers.file.is_none() {
@@ -154,6 +155,7 @@ async fn run(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
     };
     announce(&config, &server, &hub)?;
     tokio::spawn(reload(hangup, server.certificates()));
+    advise(&config, server.publishing());
     let publisher = feed.map(|feed| {
         let channel = hub.channel(MARKET)?;
         let publisher = Publisher::new(&hub, channel, config.ws.broadcast_interval);
@@ -256,6 +258,21 @@ impl Signals {
             _ = self.interrupt.recv() => "SIGINT",
         }
     }
+}
+
+/// Logs what somebody should know who has set up who may do what.
+fn advise(config: &Config, publishing: Publishing) {
+    match publishing {
+        Publishing::Off => tracing::warn!(
+            "publishing is off: the server listens for other machines and publishing has no token; set \
+             auth.publish_tokens, or auth.open_publishing = true to let everybody publish"
+        ),
+        Publishing::Everybody if config.auth.open_publishing => {
+            tracing::warn!("everybody may publish: auth.open_publishing");
+        }
+        _ => {}
+    }
+    config.auth.advice().into_iter().for_each(|advice| tracing::warn!("{advice}"));
 }
 
 /// Says where the server listens, its source and its channels.

@@ -83,6 +83,20 @@ fn every_price_is_exact() {
     check(python(), "interop/prices.py", &[env!("CARGO_BIN_EXE_tickcast"), capture]);
 }
 
+/// With a token, from the server's own page and from one elsewhere.
+#[test]
+fn tokens_and_origins_in_a_browser() {
+    let server = Server::start(&["--source", "none", "--auth-tokens", "a-token-of-the-desks"]);
+    check("node", "browser/access.mjs", &[&format!("http://{}", server.address), "a-token-of-the-desks"]);
+}
+
+#[test]
+fn the_page_with_a_token_in_a_browser() {
+    let server = Server::start(&["--auth-tokens", "with/slash+plus="]);
+    let url = format!("http://{}/?token=with%2Fslash%2Bplus%3D", server.address);
+    check("node", "browser/page.mjs", &[&url]);
+}
+
 /// As it comes out of the box: the bundled capture, a snapshot every second.
 #[test]
 fn the_page_in_a_browser() {

@@ -33,7 +33,7 @@ impl Raw<'_> {
         }
     }
 
-    fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Environment(text) | Self::Argument(text) => Some(text.trim()),
             Self::File(DeValue::String(text)) => Some(text.trim()),
@@ -194,4 +194,9 @@ pub(super) fn list<T>(raw: Raw<'_>, item: impl Fn(&str) -> Result<T, Expected>) 
                 .collect()
         }
     }
+}
+
+/// Texts as a TOML array.
+pub(super) fn show_list<T: ToString>(items: &[T]) -> String {
+    toml::Value::Array(items.iter().map(|item| toml::Value::String(item.to_string())).collect()).to_string()
 }

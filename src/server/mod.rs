@@ -14,11 +14,15 @@
 //! stream of any kind, encrypted or not, fits. Timers: one a shard.
 
 mod accept;
+mod access;
 mod admission;
+mod allowance;
 mod budget;
 mod clients;
 mod disconnect;
 mod drain;
+#[cfg(feature = "echo")]
+mod echo;
 mod exposition;
 #[cfg(test)]
 mod fake;
@@ -50,6 +54,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub use accept::Accept;
+use access::Access;
+pub use access::{AllowedOrigin, PublicKey};
 use admission::Admission;
 use budget::Budget;
 pub use disconnect::Disconnect;
@@ -64,7 +70,7 @@ pub use stream::Stream;
 pub use tls::{Certificates, TlsError};
 use writer::{Entrance, Phase, Writer};
 
-use crate::config::Config;
+use crate::config::{Config, Publishing};
 use crate::fanout::{ChannelError, Hub, Shard};
 use crate::source::SourceKind;
 
@@ -88,6 +94,7 @@ pub struct Server<L = Listener> {
 struct Context {
     config: Config,
     hub: Hub,
+    access: Access,
     rates: Arc<Rates>,
     phase: watch::Receiver<Phase>,
     seats: Vec<Arc<Seats>>,
@@ -144,7 +151,8 @@ impl Server {
 }
 
 impl<L: Accept> Server<L> {
-    /// The same over connections of any kind; what `config` says about listening is the caller's.
+    /// The same over connections of any kind; what `config` says about listening is the caller's. Only if the
+    /// listener's address is one of the loopback interface may everybody publish without a token.
     ///
     /// # Errors
     /// The hub takes no channel.
@@ -154,10 +162,17 @@ impl<L: Accept> Server<L> {
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let mut shards = Shards { hub: hub.clone(), shards: Vec::new() };
         let seats = (0..config.workers).map(|_| Arc::new(Seats::new(shards.add()))).collect();
+        let access = Access::new(&config.auth, publishing(&listener, &config));
         let admission = Admission::new(config.limits.clone(), Arc::clone(hub.metrics()));
         let publications = Budget::new(config.limits.publish_rate);
-        let context = Context { config, hub, rates: Arc::default(), phase: phase_seen, seats, admission, publications };
+        let rates = Arc::default();
+        let context = Context { config, hub, access, rates, phase: phase_seen, seats, admission, publications };
         Ok(Self { listener, context: Arc::new(context), phase, shards })
+    }
+
+    /// Who may publish over HTTP, here where it listens.
+    pub fn publishing(&self) -> Publishing {
+        publishing(&self.listener, &self.context.config)
     }
 
     /// Where it listens.
@@ -182,8 +197,7 @@ impl<L: Accept> Server<L> {
         let mut writers = JoinSet::new();
         let enter = |seats: &Arc<Seats>| {
             let entrance = Arc::new(Entrance::new(Arc::clone(seats.shard())));
-            let config = context.config.ws.clone();
-            let writer = Writer::new(context.hub.clone(), Arc::clone(&entrance), config, phase.subscribe());
+            let writer = Writer::new(context.hub.clone(), Arc::clone(&entrance), &context.config, phase.subscribe());
             writers.spawn(writer.run());
             entrance
         };
@@ -235,6 +249,12 @@ impl<L: Accept> Server<L> {
         }
         Ok(())
     }
+}
+
+/// A listener that does not say where it listens is not taken for a local one.
+fn publishing<L: Accept>(listener: &L, config: &Config) -> Publishing {
+    let is_local = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
+    config.auth.publishing(is_local)
 }
 
 /// A task of the server has died.

@@ -74,6 +74,12 @@ impl Server {
         }
     }
 
+    /// Everything on stderr of a server that has ended.
+    pub fn rest_of_log(&mut self) -> String {
+        self.seen.extend(self.lines.get_mut().expect("no panic").iter());
+        self.seen.join("\n")
+    }
+
     pub fn stdin(&mut self) -> ChildStdin {
         self.child.stdin.take().expect("piped, and taken once")
     }

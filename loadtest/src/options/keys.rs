@@ -109,6 +109,14 @@ pub(crate) static KEYS: &[Key] = &[
     }),
     key!("header", "HEADER", "Added to the handshake, 'Name: value'; may be repeated", many headers, value::header),
     key!(
+        "token",
+        "TOKEN",
+        "",
+        "Sent in the handshake as 'Authorization: Bearer TOKEN'; no report shows it",
+        token,
+        value::token
+    ),
+    key!(
         "source-address", "IP",
         "Connect from this address; may be repeated. Without it, more connections than there are ports towards a \
          loopback address come from 127.0.0.2, 127.0.0.3, …",
@@ -159,6 +167,7 @@ pub(crate) static KEYS: &[Key] = &[
         value::integer(text, 1, 10_000).map(|n| n as usize)
     }),
     key!("publish-header", "HEADER", "Added to publications; may be repeated", many publish_headers, value::header),
+    key!("publish-token", "TOKEN", "", "The same for publications", publish_token, value::token),
     key!(
         "server-pid",
         "PID",

@@ -53,6 +53,7 @@ pub(crate) struct Plan {
     pub(crate) connect_timeout: Duration,
     pub(crate) trust: Trust,
     pub(crate) headers: Vec<String>,
+    pub(crate) token: Option<String>,
     pub(crate) source_addresses: Vec<IpAddr>,
     pub(crate) ts_field: String,
     pub(crate) ts_unit: TimeUnit,
@@ -63,6 +64,7 @@ pub(crate) struct Plan {
     pub(crate) publish_binary: bool,
     pub(crate) publish_pipeline: usize,
     pub(crate) publish_headers: Vec<String>,
+    pub(crate) publish_token: Option<String>,
     pub(crate) server_pid: Option<u32>,
     pub(crate) step_factor: f64,
     pub(crate) step_duration: Duration,
@@ -103,6 +105,7 @@ impl Default for Plan {
             connect_timeout: Duration::ZERO,
             trust: Trust::default(),
             headers: Vec::new(),
+            token: None,
             source_addresses: Vec::new(),
             ts_field: String::new(),
             ts_unit: TimeUnit::Micros,
@@ -113,6 +116,7 @@ impl Default for Plan {
             publish_binary: false,
             publish_pipeline: 0,
             publish_headers: Vec::new(),
+            publish_token: None,
             server_pid: None,
             step_factor: 0.0,
             step_duration: Duration::ZERO,
@@ -199,6 +203,16 @@ impl Plan {
         }
     }
 
+    /// What is added to handshakes.
+    pub(crate) fn all_headers(&self) -> Vec<String> {
+        with_token(&self.headers, self.token.as_ref())
+    }
+
+    /// What is added to publications.
+    pub(crate) fn all_publish_headers(&self) -> Vec<String> {
+        with_token(&self.publish_headers, self.publish_token.as_ref())
+    }
+
     /// How many clients read slowly in the scenario `slow`.
     pub(crate) fn slow_clients(&self) -> usize {
         (self.connections as f64 * self.slow_share) as usize
@@ -210,4 +224,8 @@ impl Plan {
         let workers = if self.workers == 0 { (processors / 2).max(1) } else { self.workers };
         workers.min(self.connections)
     }
+}
+
+fn with_token(headers: &[String], token: Option<&String>) -> Vec<String> {
+    headers.iter().cloned().chain(token.map(|token| format!("Authorization: Bearer {token}"))).collect()
 }

@@ -42,7 +42,7 @@ pub(crate) fn run(plan: &Plan, progress: Progress, interrupted: &Arc<AtomicBool>
         &worker::Setup {
             address,
             tls: tls::Client::new(url, &plan.trust).map_err(anyhow::Error::msg)?,
-            request: Request::new(url, &plan.headers),
+            request: Request::new(url, &plan.all_headers()),
             sources: preflight.sources,
             connections: plan.connections,
             before: 0,
@@ -67,7 +67,7 @@ fn start_publisher(plan: &Plan) -> anyhow::Result<Option<Publisher>> {
         url: url.clone(),
         address,
         tls: tls::Client::new(url, &plan.trust).map_err(anyhow::Error::msg)?,
-        headers: plan.publish_headers.clone(),
+        headers: plan.all_publish_headers(),
         binary: plan.publish_binary,
         pipeline: plan.publish_pipeline,
         template: Arc::new(plan.template().map_err(anyhow::Error::msg)?),
