@@ -43,6 +43,7 @@ install_tools() {
   need c++ g++
   need python3 python3 python3-venv
   need curl curl
+  need openssl openssl
   need node nodejs
   need npm npm
   need valgrind valgrind

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Arg, ArgMatches, Command};
 use tickcast::config::{Config, Key, Layers, LogFormat, Publishing};
 use tickcast::market::Publisher;
-use tickcast::server::{Listener, MARKET, Shutdown};
+use tickcast::server::{Certificates, Listener, MARKET, Shutdown};
 use tickcast::source::Feed;
 use tickcast::{Hub, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -115,7 +115,10 @@ fn configure(arguments: &ArgMatches) -> anyhow::Result<Config> {
         layers.environment.extend(variable(key.env)?.map(|value| (key.env.to_owned(), value)));
         layers.arguments.extend(argument(key.flag).map(|value| (key.flag, value)));
     }
-    Ok(Config::load(&layers)?)
+    let config = Config::load(&layers)?;
+    // Read once more when the server is set up; here it is a mistake in the configuration.
+    Certificates::load(&config.tls)?;
+    Ok(config)
 }
 
 fn start_log(config: &Config) {
@@ -142,6 +145,7 @@ fn start_runtime(config: &Config) -> anyhow::Result<tokio::runtime::Runtime> {
 async fn run(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
     // Before anybody can connect: a signal that comes now is not lost.
     let mut signals = Signals::catch()?;
+    let hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
     #[cfg(feature = "sampler")]
     let sampler = sampler::Sampler::start()?;
     let hub = Hub::new(config.hub());
@@ -150,6 +154,7 @@ async fn run(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
         None => Server::bind(config.clone(), hub.clone())?,
     };
     announce(&config, &server, &hub)?;
+    tokio::spawn(reload(hangup, server.certificates()));
     advise(&config, server.publishing());
     let publisher = feed.map(|feed| {
         let channel = hub.channel(MARKET)?;
@@ -191,6 +196,26 @@ async fn run(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
     anyhow::ensure!(!told.await.unwrap_or(false), "the publisher of snapshots failed");
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Reads the certificate again whenever SIGHUP says so.
+async fn reload(mut hangup: Signal, certificates: Option<Certificates>) {
+    while hangup.recv().await.is_some() {
+        let Some(certificates) = certificates.clone() else {
+            tracing::warn!("SIGHUP: nothing to reload, there is no TLS certificate");
+            continue;
+        };
+        // Not here: a disk that keeps it waiting would keep clients waiting.
+        let reloaded = tokio::task::spawn_blocking(move || {
+            let path = certificates.path().display();
+            match certificates.reload() {
+                Ok(()) => tracing::info!("SIGHUP: the certificate in {path} is in use for new connections"),
+                Err(error) => tracing::error!("SIGHUP: the certificate stays what it was: {error}"),
+            }
+        });
+        // If that panics, it says so.
+        let _ = reloaded.await;
+    }
 }
 
 /// The listening socket that whoever started this process has opened for it (systemd's socket
@@ -255,13 +280,16 @@ fn announce(config: &Config, server: &Server, hub: &Hub) -> anyhow::Result<()> {
     let address = server.local_addr()?;
     let channels: Vec<_> = hub.channels().iter().map(|channel| channel.name().to_owned()).collect();
     if config.log_format == LogFormat::Json {
-        let source = config.source.to_string();
-        let line = serde_json::json!({ "listening": address.to_string(), "source": source, "channels": channels });
+        let (source, tls) = (config.source.to_string(), config.tls.is_enabled());
+        let line = serde_json::json!({
+            "listening": address.to_string(), "tls": tls, "source": source, "channels": channels,
+        });
         say(&line.to_string());
     } else {
-        say(&format!("tickcast {} listening on http://{address}/", env!("CARGO_PKG_VERSION")));
+        let s = if config.tls.is_enabled() { "s" } else { "" };
+        say(&format!("tickcast {} listening on http{s}://{address}/", env!("CARGO_PKG_VERSION")));
         say(&format!("  source     {}", config.source));
-        say(&format!("  channels   {} (ws://{address}/ws/{MARKET})", channels.join(", ")));
+        say(&format!("  channels   {} (ws{s}://{address}/ws/{MARKET})", channels.join(", ")));
     }
     Ok(())
 }

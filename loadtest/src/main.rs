@@ -24,6 +24,7 @@ mod scenario;
 mod sequence;
 mod spread;
 mod stats;
+mod tls;
 mod wire;
 mod worker;
 

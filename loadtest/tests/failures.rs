@@ -69,8 +69,11 @@ fn a_server_that_says_nothing_runs_into_the_timeout() {
 #[test]
 fn bad_arguments_name_what_and_what_would_be_right() {
     for (arguments, reason) in [
-        (&["--url", "wss://127.0.0.1:1/"][..], "TLS is not supported"),
-        (&["--url", "http://127.0.0.1:1/"], "ws://127.0.0.1:8080/PATH"),
+        (&["--url", "http://127.0.0.1:1/"][..], "ws://127.0.0.1:8080/PATH"),
+        (&["--url", "wss://127.0.0.1:1/", "--ca", "/nowhere/ca.pem"], "--ca /nowhere/ca.pem: cannot be read"),
+        (&["--url", "wss://127.0.0.1:1/", "--ca", "Cargo.toml"], "no certificate in it"),
+        (&["--url", "wss://127.0.0.1:1/", "--ca", "x", "--insecure"], "--ca and --insecure"),
+        (&["--url", "wss://127.0.0.1:1/", "--insecure=perhaps"], "one of true, false"),
         (&["--duration", "1s"], "--url is missing"),
         (&["--url", "ws://127.0.0.1:1/", "--connections", "many"], "--connections \"many\": expected a whole number"),
         (&["--url", "ws://127.0.0.1:1/", "--duration", "1parsec"], "such as 250ms, 10s, 2m"),

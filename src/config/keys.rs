@@ -75,7 +75,8 @@ pub(super) fn bytes(value: &usize) -> String {
 }
 
 /// Groups of keys, in the order in which they are shown.
-static GROUPS: &[&[Key]] = &[GENERAL, super::ws::KEYS, super::publish::KEYS, super::limits::KEYS, super::auth::KEYS];
+static GROUPS: &[&[Key]] =
+    &[GENERAL, super::ws::KEYS, super::publish::KEYS, super::limits::KEYS, super::tls::KEYS, super::auth::KEYS];
 
 const GENERAL: &[Key] = &[
     key!(

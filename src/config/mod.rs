@@ -8,6 +8,7 @@ mod limits;
 mod load;
 mod publish;
 mod secret;
+mod tls;
 mod value;
 mod ws;
 
@@ -22,6 +23,7 @@ pub use limits::LimitsConfig;
 pub use load::{ConfigError, Layers, Origin};
 pub use publish::PublishConfig;
 pub use secret::Secret;
+pub use tls::TlsConfig;
 pub use ws::WsConfig;
 
 use crate::fanout::HubConfig;
@@ -49,6 +51,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Who may do what.
     pub auth: AuthConfig,
+    /// Encryption.
+    pub tls: TlsConfig,
     /// From accept to a complete request head, and between two requests of one connection. Bounds
     /// how long a peer that says nothing holds a descriptor.
     pub handshake_timeout: Duration,
@@ -103,6 +107,7 @@ impl Default for Config {
             publish: PublishConfig::default(),
             limits: LimitsConfig::default(),
             auth: AuthConfig::default(),
+            tls: TlsConfig::default(),
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(5),
             workers: std::thread::available_parallelism().map_or(1, usize::from),

@@ -1,6 +1,7 @@
 //! The types of configuration values: how each is read from text and from TOML, and shown.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -150,6 +151,12 @@ pub(super) fn address(raw: Raw<'_>) -> Result<SocketAddr, Expected> {
 /// Any text, for a type that parses itself.
 pub(super) fn parsed<T: std::str::FromStr<Err = String>>(raw: Raw<'_>) -> Result<T, Expected> {
     raw.text().ok_or_else(|| "text".to_owned())?.parse()
+}
+
+/// A path; none if it is empty.
+pub(super) fn path(raw: Raw<'_>) -> Result<Option<PathBuf>, Expected> {
+    let text = raw.text().ok_or_else(|| "the path of a file, or nothing".to_owned())?;
+    Ok((!text.is_empty()).then(|| text.into()))
 }
 
 /// The largest unit in which `bytes` is whole.

@@ -179,8 +179,8 @@ async fn serve<S: Connection>(
             entrances[seat.index()].admit(Arrival { io, received, seat, membership, ticket, expires });
         }
         None => {
-            // Whatever fails here, the peer is gone.
-            let _ = io.shutdown().await;
+            // Whatever fails here, the peer is gone. TLS says goodbye, and waits until that is taken.
+            let _ = tokio::time::timeout(LINGER, io.shutdown()).await;
             if !drains {
                 let mut rest = io.take(LINGER_BYTES);
                 let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;

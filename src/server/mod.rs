@@ -39,6 +39,8 @@ mod routes;
 mod seat;
 mod session;
 mod stats;
+mod stream;
+mod tls;
 mod utf8;
 mod writer;
 
@@ -64,6 +66,8 @@ pub use reader::{Event, Reader};
 use seat::Seats;
 pub use session::Connection;
 use stats::Rates;
+pub use stream::Stream;
+pub use tls::{Certificates, TlsError};
 use writer::{Entrance, Phase, Writer};
 
 use crate::config::{Config, Publishing};
@@ -131,13 +135,18 @@ impl Server {
     /// the caller's.
     ///
     /// # Errors
-    /// The address cannot be listened on, or the hub takes no channel.
+    /// The address cannot be listened on, the certificate cannot be used, or the hub takes no channel.
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O and time enabled.
     pub fn bind(config: Config, hub: Hub) -> Result<Self, BindError> {
         let listener = Listener::bind(&config)?;
         Ok(Self::with_listener(listener, config, hub)?)
+    }
+
+    /// The certificate it shows, to be read again when it is renewed; `None` without TLS.
+    pub fn certificates(&self) -> Option<Certificates> {
+        self.listener.certificates()
     }
 }
 
@@ -147,8 +156,9 @@ impl<L: Accept> Server<L> {
     ///
     /// # Errors
     /// The hub takes no channel.
-    pub fn with_listener(listener: L, config: Config, hub: Hub) -> Result<Self, ChannelError> {
+    pub fn with_listener(mut listener: L, config: Config, hub: Hub) -> Result<Self, ChannelError> {
         hub.channel(MARKET)?;
+        listener.count_in(hub.metrics());
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let mut shards = Shards { hub: hub.clone(), shards: Vec::new() };
         let seats = (0..config.workers).map(|_| Arc::new(Seats::new(shards.add()))).collect();

@@ -28,7 +28,8 @@ const MAX_READS: usize = 4;
 const MAX_LINGER_READS: u16 = 1_024;
 
 /// What a connection must do: any byte stream, encrypted or not. `poll_write_vectored` should be
-/// real where there is one.
+/// real where there is one. It may take bytes and hold them back, a bounded number, if it wakes the
+/// waker of the write when it can go on: then it is flushed.
 pub trait Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for S {}
@@ -257,8 +258,8 @@ impl<S: Connection> Session<S> {
     }
 
     fn send(&mut self, desk: &Desk<'_>) -> Visit {
+        let cx = &mut Context::from_waker(&self.waker);
         if let Some(outbox) = &mut self.outbox {
-            let cx = &mut Context::from_waker(&self.waker);
             let ledger = Ledger { counters: desk.counters, since: self.since };
             let congested = outbox.is_congested();
             let flushed = outbox.poll_flush(cx, Pin::new(&mut self.io), ledger);
@@ -276,6 +277,10 @@ impl<S: Connection> Session<S> {
             if let Poll::Ready(Err(error)) = flushed {
                 return self.fail(&error);
             }
+        }
+        // What an encrypted stream took and its socket did not; nothing for a plain one.
+        if let Poll::Ready(Err(error)) = Pin::new(&mut self.io).poll_flush(cx) {
+            return self.fail(&error);
         }
         match self.end {
             _ if self.at_eof => Visit::Over,

@@ -19,7 +19,11 @@ pub(crate) fn command() -> Command {
     let keys = KEYS.iter().map(|key| {
         let default = if key.default.is_empty() { String::new() } else { format!(" [default: {}]", key.default) };
         let action = if key.many { ArgAction::Append } else { ArgAction::Set };
-        let arg = Arg::new(key.flag).long(key.flag).value_name(key.unit).help(format!("{}{default}", key.help));
+        let arg = Arg::new(key.flag).long(key.flag).help(format!("{}{default}", key.help));
+        let arg = match key.unit {
+            "" => arg.num_args(0..=1).require_equals(true).default_missing_value("true").hide_possible_values(true),
+            unit => arg.value_name(unit),
+        };
         arg.action(action).allow_hyphen_values(true)
     });
     let path = |name: &'static str, help: &'static str| Arg::new(name).long(name).value_name("FILE").help(help);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::keys::KEYS;
 use crate::probe::Usage;
 use crate::report::threshold::Threshold;
+use crate::tls::{self, Trust};
 use crate::wire::template::{Template, TimeUnit};
 use crate::wire::url::Url;
 
@@ -50,6 +51,7 @@ pub(crate) struct Plan {
     pub(crate) settle: Duration,
     pub(crate) workers: usize,
     pub(crate) connect_timeout: Duration,
+    pub(crate) trust: Trust,
     pub(crate) headers: Vec<String>,
     pub(crate) token: Option<String>,
     pub(crate) source_addresses: Vec<IpAddr>,
@@ -101,6 +103,7 @@ impl Default for Plan {
             settle: Duration::ZERO,
             workers: 0,
             connect_timeout: Duration::ZERO,
+            trust: Trust::default(),
             headers: Vec::new(),
             token: None,
             source_addresses: Vec::new(),
@@ -147,6 +150,10 @@ impl Plan {
         };
         for url in std::iter::once(url).chain(&self.publish_url) {
             url.resolve().map_err(|error| format!("cannot find the host of {url}: {error}"))?;
+            tls::Client::new(url, &self.trust)?;
+        }
+        if self.trust.insecure && self.trust.ca.is_some() {
+            return Err("--ca and --insecure: either certificates of this authority, or any".to_owned());
         }
         if let Some(pid) = self.server_pid
             && Usage::of_tree(pid, false).is_none()

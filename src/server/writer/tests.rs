@@ -30,7 +30,11 @@ struct Client {
 
 impl Client {
     fn look(&mut self) {
-        let bytes = std::mem::take(&mut self.io.wire().written);
+        let mut bytes = std::mem::take(&mut self.io.wire().written);
+        if self.is_gone {
+            // What it has taken is sent, whether or not it went out.
+            bytes.extend(self.io.wire().held.drain(..));
+        }
         assert!(bytes.is_empty() || !self.is_told, "nothing follows a Close");
         self.rest.extend(bytes);
         while let Some((opcode, payload)) = take_frame(&mut self.rest) {
@@ -110,7 +114,7 @@ impl Bench {
             return;
         }
         self.next_seed += 1;
-        let io = Fake::new(self.next_seed);
+        let io = Fake::any(self.next_seed);
         if self.rng.bool() {
             io.open(usize::MAX);
         }
