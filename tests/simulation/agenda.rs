@@ -43,6 +43,8 @@ pub(crate) enum Event {
     Publish(usize),
     /// A part of the network is cut off for so long.
     Partition(usize, Millis),
+    /// The server's process does not run for so long, and everything else does.
+    Pause(Millis),
 }
 
 /// A message, and when it was published.
@@ -67,6 +69,10 @@ pub(crate) struct Rules {
 #[derive(Debug)]
 pub(crate) struct Agenda {
     origin: Instant,
+    /// The time of what is happening, while something is: the server may be behind.
+    happening: Option<Millis>,
+    /// When the server did not run: from, to.
+    pauses: Vec<(Millis, Millis)>,
     events: BinaryHeap<Reverse<(Millis, u64, Event)>>,
     number: u64,
     /// Until when the simulation sleeps.
@@ -91,6 +97,8 @@ impl Shared {
     pub(crate) fn new(rules: Rules, channels: usize) -> Self {
         Self(Arc::new(Mutex::new(Agenda {
             origin: Instant::now(),
+            happening: None,
+            pauses: Vec::new(),
             events: BinaryHeap::new(),
             number: 0,
             sleeps_until: 0,
@@ -111,7 +119,27 @@ impl Shared {
 
 impl Agenda {
     pub(crate) fn now(&self) -> Millis {
+        self.happening.unwrap_or_else(|| self.clock())
+    }
+
+    /// What the server takes for the time.
+    pub(crate) fn clock(&self) -> Millis {
         self.origin.elapsed().as_millis() as Millis
+    }
+
+    /// The server did not run from `from` to now.
+    pub(crate) fn pause(&mut self, from: Millis) {
+        self.pauses.push((from, self.clock()));
+    }
+
+    /// When the server began to run again, the last time.
+    pub(crate) fn resumed_at(&self) -> Millis {
+        self.pauses.last().map_or(0, |(_, to)| *to)
+    }
+
+    /// For how long it has not run since then.
+    pub(crate) fn paused_since(&self, since: Millis) -> Millis {
+        self.pauses.iter().map(|(from, to)| to.saturating_sub(since.max(*from))).sum()
     }
 
     pub(crate) fn instant(&self, at: Millis) -> Instant {
@@ -128,12 +156,14 @@ impl Agenda {
         }
     }
 
-    pub(crate) fn pop(&mut self, now: Millis) -> Option<Event> {
-        let Reverse((at, _, _)) = self.events.peek()?;
-        if *at > now {
-            return None;
-        }
-        self.events.pop().map(|Reverse((_, _, event))| event)
+    /// What happens next, if its time has come; until the next call it is that time.
+    pub(crate) fn pop(&mut self) -> Option<(Millis, Event)> {
+        self.happening = None;
+        let now = self.clock();
+        self.next().filter(|at| *at <= now)?;
+        let Reverse((at, _, event)) = self.events.pop()?;
+        self.happening = Some(at);
+        Some((at, event))
     }
 
     pub(crate) fn next(&self) -> Option<Millis> {
@@ -145,11 +175,18 @@ impl Agenda {
         self.published[channel].len() as u64
     }
 
-    /// The same before `now`.
-    pub(crate) fn newest_before(&self, channel: usize, now: Millis) -> u64 {
+    /// How many of them the server certainly knew before it began what it does at `now`.
+    pub(crate) fn known_before(&self, channel: usize, now: Millis) -> u64 {
+        let since = self.pauses.last().filter(|(_, to)| *to == now).map_or(now, |(from, _)| *from);
         let published = &self.published[channel];
-        let at_now = published.iter().rev().take_while(|message| message.at >= now).count();
+        let at_now = published.iter().rev().take_while(|message| message.at >= since).count();
         (published.len() - at_now) as u64
+    }
+
+    /// How many messages a channel had published by then.
+    pub(crate) fn newest_at(&self, channel: usize, at: Millis) -> u64 {
+        let published = &self.published[channel];
+        (published.len() - published.iter().rev().take_while(|message| message.at > at).count()) as u64
     }
 
     pub(crate) fn violate(&mut self, what: String) {

@@ -7,6 +7,8 @@ use super::frames::{CLOSE, Frames, Item, PING, TEXT, number};
 /// `GRACE` and `LINGER` of the server's `heartbeat.rs`.
 const GRACE: Millis = 20;
 const LINGER: Millis = 2_000;
+/// What a client is given when the verdict comes late; of the same place.
+const REPRIEVE: Millis = 500;
 /// Timers fire up to a millisecond late, and one deadline may be made of several.
 const SLACK: Millis = 5;
 
@@ -116,7 +118,7 @@ impl Audit {
             self.gap(next, seq, began, agenda)?;
         }
         let opened = self.opened_at.unwrap_or(Millis::MAX);
-        let due = published.at.max(self.writable_at).max(opened);
+        let due = published.at.max(self.writable_at).max(opened).max(agenda.resumed_at());
         if now > due + 1 {
             return Err(format!("message {seq} could go at {due}, and went {} ms later", now - due));
         }
@@ -133,7 +135,7 @@ impl Audit {
         if self.whole == 0 {
             return Err(format!("the first message is {seq} instead of {next}"));
         }
-        let (before, at) = (agenda.newest_before(self.channel, began), agenda.newest_before(self.channel, began + 1));
+        let (before, at) = (agenda.known_before(self.channel, began), agenda.newest_at(self.channel, began));
         if seq + ring > at + 1 {
             return Err(format!("{next} gave way, though the ring had room: {seq} came next, {at} was the newest"));
         }
@@ -177,7 +179,7 @@ impl Audit {
             return Ok(());
         }
         let Some(opened) = self.opened_at else {
-            let until = self.accepted_at + handshake + LINGER + SLACK;
+            let until = self.accepted_at + handshake + LINGER + SLACK + agenda.paused_since(self.accepted_at);
             return if now > until { Err("no request, and still there".to_owned()) } else { Ok(()) };
         };
         if self.is_member() && !self.is_blocked && self.last < newest {
@@ -185,14 +187,13 @@ impl Audit {
         }
         if let Some(since) = self.leaves_at.or(self.close.map(|(_, at)| at)) {
             let waits = agenda.draining.map_or(0, |_| agenda.rules.drain);
-            return if now > since + LINGER.max(waits) + SLACK {
-                Err("over, and still there".to_owned())
-            } else {
-                Ok(())
-            };
+            let until = since + LINGER.max(waits) + SLACK + agenda.paused_since(since);
+            return if now > until { Err("over, and still there".to_owned()) } else { Ok(()) };
         }
         let since = self.ponged_at.unwrap_or(0).max(opened);
-        if now > since + interval + timeout + GRACE + SLACK {
+        let paused = agenda.paused_since(since);
+        let late = if paused > 0 { paused + REPRIEVE } else { 0 };
+        if now > since + interval + timeout + GRACE + SLACK + late {
             return Err(format!("no Pong since {since}, and still there"));
         }
         Ok(())

@@ -97,6 +97,8 @@ fn populate(hub: Hub, shared: Shared, door: Door, mut rng: Rng, scale: Scale) ->
     }
     for _ in 0..scale.seconds / 20 {
         agenda.schedule(rng.u64(ARRIVALS..calm_from), Event::Partition(rng.usize(0..8), rng.u64(100..12_000)));
+        // Heartbeats come due while it does not run.
+        agenda.schedule(rng.u64(ARRIVALS..calm_from), Event::Pause(rng.u64(10..5_000)));
     }
     drop(agenda);
     World {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fastrand::Rng;
@@ -66,15 +67,15 @@ impl World {
     pub(crate) async fn run(&mut self, until: Millis) {
         let wake = Arc::clone(&self.shared.lock().wake);
         loop {
-            let now = self.shared.lock().now();
+            let now = self.shared.lock().clock();
             if now >= self.next_check {
                 self.check();
                 self.next_check = now + CHECK;
             }
-            while let Some(event) = self.pop(now) {
+            while let Some((now, event)) = self.pop() {
                 self.happen(now, event);
             }
-            let (next, instant) = {
+            let instant = {
                 let mut agenda = self.shared.lock();
                 assert!(agenda.violations.is_empty(), "{:#?}", agenda.violations);
                 if now >= until {
@@ -82,22 +83,21 @@ impl World {
                 }
                 let next = agenda.next().unwrap_or(Millis::MAX).min(self.next_check).min(until);
                 agenda.sleeps_until = next;
-                (next, agenda.instant(next))
+                agenda.instant(next)
             };
             tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(instant) => {}
                 () = wake.notified() => {}
             }
-            debug_assert!(next >= now);
         }
     }
 
-    fn pop(&self, now: Millis) -> Option<Event> {
+    fn pop(&self) -> Option<(Millis, Event)> {
         let mut agenda = self.shared.lock();
         // Whatever is scheduled while it does not sleep, it will see.
         agenda.sleeps_until = 0;
-        agenda.pop(now)
+        agenda.pop()
     }
 
     fn schedule(&self, at: Millis, event: Event) {
@@ -128,7 +128,18 @@ impl World {
                 let ids = (0..self.clients.len()).filter(|id| id % 8 == group);
                 ids.for_each(|id| self.partition(now, id, duration));
             }
+            Event::Pause(duration) => self.pause(now, duration),
         }
+    }
+
+    /// The clock goes on without the server, which does not get the thread before all that happens meanwhile
+    /// has happened.
+    fn pause(&mut self, now: Millis, duration: Millis) {
+        let mut advance = std::pin::pin!(tokio::time::advance(Duration::from_millis(duration)));
+        // The clock goes on with the first poll; what is left would be to yield.
+        assert!(advance.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        self.shared.lock().pause(now);
+        self.next_check = self.next_check.max(now + duration + 1);
     }
 
     fn arrive(&mut self, wire: usize, way: Way) {
