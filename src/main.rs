@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Arg, ArgMatches, Command};
 use tickcast::config::{Config, Key, Layers, LogFormat};
 use tickcast::market::Publisher;
-use tickcast::server::MARKET;
+use tickcast::server::{Listener, MARKET, Shutdown};
 use tickcast::source::Feed;
 use tickcast::{Hub, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,6 +19,9 @@ mod sampler;
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What supervisors send, which start a server again; a person at the keyboard sends SIGINT.
+const TERMINATE: &str = "SIGTERM";
 
 /// Exit status for bad arguments or configuration.
 const BAD_CONFIGURATION: u8 = 2;
@@ -141,7 +144,10 @@ async fn run(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
     #[cfg(feature = "sampler")]
     let sampler = sampler::Sampler::start()?;
     let hub = Hub::new(config.hub());
-    let server = Server::bind(config.clone(), hub.clone())?;
+    let server = match inherited(&config)? {
+        Some(listener) => Server::with_listener(listener, config.clone(), hub.clone())?,
+        None => Server::bind(config.clone(), hub.clone())?,
+    };
     announce(&config, &server, &hub)?;
     let publisher = feed.map(|feed| {
         let channel = hub.channel(MARKET)?;
@@ -154,6 +160,7 @@ async fn run(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
             name = signals.next() => name,
             () = died(&mut publisher) => "the publisher has died",
         };
+        let how = if name == TERMINATE { Shutdown::Restart } else { Shutdown::GoingAway };
         tracing::info!("{name}: shutting down, at most {} s", config.drain_timeout.as_secs_f64());
         let died = publisher.as_ref().is_some_and(|publisher| publisher.is_finished());
         if let Some(publisher) = publisher.filter(|_| !died) {
@@ -166,13 +173,15 @@ async fn run(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
             say(&format!("tickcast: {name} again: exiting at once"));
             std::process::exit(1);
         });
-        died
+        (how, died)
     };
     // A task of its own, so that it is polled by a worker and not by the thread that waits here.
     let (tell, told) = tokio::sync::oneshot::channel();
     let shutdown = async move {
+        let (how, died) = shutdown.await;
         // The receiver is below.
-        let _ = tell.send(shutdown.await);
+        let _ = tell.send(died);
+        how
     };
     tokio::spawn(server.run(shutdown)).await.context("the server failed")??;
     #[cfg(feature = "sampler")]
@@ -180,6 +189,18 @@ async fn run(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
     anyhow::ensure!(!told.await.unwrap_or(false), "the publisher of snapshots failed");
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The listening socket that whoever started this process has opened for it (systemd's socket
+/// activation, sd_listen_fds(3)). It stays open when this process ends, so nobody who connects
+/// meanwhile is refused.
+fn inherited(config: &Config) -> anyhow::Result<Option<Listener>> {
+    let mut sockets = listenfd::ListenFd::from_env();
+    anyhow::ensure!(sockets.len() <= 1, "LISTEN_FDS={}: one listening socket is expected", sockets.len());
+    let Some(socket) = sockets.take_tcp_listener(0).context("LISTEN_FDS: not a listening TCP socket")? else {
+        return Ok(None);
+    };
+    Ok(Some(Listener::from_std(socket, config).context("LISTEN_FDS: the socket cannot be used")?))
 }
 
 /// Waits for the end of a task that does not end by itself.
@@ -206,7 +227,7 @@ impl Signals {
 
     async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.terminate.recv() => TERMINATE,
             _ = self.interrupt.recv() => "SIGINT",
         }
     }

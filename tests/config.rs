@@ -91,7 +91,10 @@ fn a_mistake_in_the_file_is_named_with_its_place() {
     for (text, words) in [
         ("workers = 2\n[ws\n", vec!["line 2", "not valid TOML"]),
         ("[ws]\nqueue_sise = 3\n", vec!["line 2", "unknown key `ws.queue_sise`", "did you mean `ws.queue_size`?"]),
-        ("[ws]\nfrobnicate = 3\n", vec!["line 2", "unknown key `ws.frobnicate`", "known keys: listen, source"]),
+        (
+            "[ws]\nfrobnicate = 3\n",
+            vec!["line 2", "unknown key `ws.frobnicate`", "known keys: listen, reuse_port, source"],
+        ),
         ("[frobnicate]\n", vec!["line 1", "unknown key `frobnicate`"]),
         ("[ws]\nheartbeat_interval = 0.01\n", vec!["= 0.01", "0, or seconds from 0.1 to 3600"]),
         ("queue_size = 3\n", vec!["line 1", "unknown key `queue_size`", "did you mean `ws.queue_size`?"]),

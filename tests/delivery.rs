@@ -127,7 +127,9 @@ fn a_full_ring_loses_the_oldest_and_says_how_many() {
 #[test]
 fn clients_that_come_during_a_stream_miss_and_repeat_nothing() {
     const LINES: usize = 4_000;
-    let server = Server::start(&["--source", "none", "--workers", "2"]);
+    // Who joins is owed what comes from then on, up to a ring full until it is answered: a handshake that
+    // gets no processor for long must not lose any here.
+    let server = Server::start(&["--source", "none", "--workers", "2", "--queue-size", "4000"]);
     server.say("numbers", "0");
     let body: String = (1..=LINES).map(|n| format!("{n}\n")).collect();
     let firsts: Vec<usize> = std::thread::scope(|scope| {

@@ -59,7 +59,7 @@ fn channels_are_named_and_counted() {
         ("a%20b", 400, "not valid"),
         (&"x".repeat(65), 400, "not valid"),
         ("third", 200, ""),
-        ("one-too-many", 503, "4 channels"),
+        ("one-too-many", 503, "publish.max_channels"),
         ("a", 200, ""),
     ] {
         let answer = server.publish(name, "text/plain", b"x");

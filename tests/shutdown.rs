@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: everybody gets what waits and Close 1001, and the process ends in time.
+//! SIGTERM and SIGINT: everybody gets what waits and a Close, and the process ends in time. What is
+//! particular to a restart is in `restart.rs`.
 
 mod support;
 
@@ -18,7 +19,7 @@ fn everybody_gets_close_1001_under_load() {
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(server.address, "market")).collect();
     server.wait_for_metric("tickcast_connections", |connections| connections == CLIENTS as u64);
     server.wait_for_metric("tickcast_frames_sent_total", |sent| sent > 5 * CLIENTS as u64);
-    server.signal("-TERM");
+    server.signal("-INT");
     let mut last = Vec::new();
     for client in &mut clients {
         let mut seq = 0;
@@ -116,7 +117,7 @@ fn while_it_drains_it_is_not_ready_and_publishes_nothing() {
     request.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\n").expect("half a request");
     // Connections are accepted in order: when these are answered, those above are being served.
     (0..5).for_each(|_| assert_eq!(server.get("/healthz").status, 200));
-    server.signal("-TERM");
+    server.signal("-INT");
     server.wait_for_line("shutting down");
     support::wait_until("not listening any more", || std::net::TcpStream::connect(server.address).is_err());
     let answer = http::read_answer(&mut stream, false);
@@ -145,7 +146,7 @@ fn a_request_that_does_not_end_is_cut_off() {
         // Connections are accepted in order: when this is answered, the request is being served.
         assert_eq!(server.get("/healthz").status, 200);
         server.signal("-TERM");
-        clients.iter_mut().for_each(|client| assert_eq!(client.read_to_close().0, 1001));
+        clients.iter_mut().for_each(|client| assert_eq!(client.read_to_close().0, 1012));
         let (status, took) = server.wait();
         assert_eq!(status.code(), Some(0), "{workers} workers");
         assert!(took < Duration::from_millis(1_300), "it took {took:?}");

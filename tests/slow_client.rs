@@ -3,7 +3,7 @@
 mod support;
 
 use support::Server;
-use support::client::{Client, PONG, TEXT};
+use support::client::{CLOSE, Client, PONG, TEXT};
 
 const QUEUE: u64 = 50;
 const WRITE_BUFFER: u64 = 64 << 10;
@@ -163,4 +163,70 @@ fn sessions_leave_nothing_behind() {
     support::wait_until("closing all descriptors", || descriptors() <= open);
     let grown = server.memory().saturating_sub(memory);
     assert!(grown < 4 << 20, "the server grew by {grown} bytes");
+}
+
+/// Publishes until the client's ring has lost something more.
+fn make_lag(server: &Server) {
+    let (mut n, dropped) = (1, server.metric("tickcast_frames_dropped_total"));
+    while server.metric("tickcast_frames_dropped_total") == dropped {
+        assert_eq!(server.publish("x", "application/x-ndjson", &body(n..=n + 999)).status, 200);
+        n += 1_000;
+    }
+}
+
+#[test]
+fn who_lags_too_long_is_evicted_if_so_configured() {
+    let server = Server::start(&["--source", "none", "--evict-after", "1s"]);
+    server.say("x", "hello");
+    let mut slow = Client::with_small_buffer(server.address, "x", RECEIVE_BUFFER as usize / 2);
+    let mut healthy = Client::connect(server.address, "x");
+    assert_eq!((slow.text(), healthy.text()), ("hello".into(), "hello".into()));
+    let reader = std::thread::spawn(move || while healthy.text() != "end" {});
+    make_lag(&server);
+    // It reads, but never all there is.
+    let publish_more = || assert_eq!(server.publish("x", "application/x-ndjson", &body(1..=200)).status, 200);
+    let told = loop {
+        publish_more();
+        let (first, payload) = slow.read();
+        if first == CLOSE {
+            break payload;
+        }
+    };
+    assert_eq!(told, [&1008_u16.to_be_bytes()[..], b"slow consumer"].concat());
+    server.wait_for_metric("tickcast_disconnects_total{reason=\"slow\"}", |count| count == 1);
+    server.wait_for_metric("tickcast_frames_queued", |queued| queued == 0);
+    server.say("x", "end");
+    reader.join().expect("a client that keeps up stays");
+}
+
+#[test]
+fn who_catches_up_in_between_stays() {
+    let server = Server::start(&["--source", "none", "--evict-after", "700ms", "--write-timeout", "700ms"]);
+    server.say("x", "hello");
+    let mut slow = Client::with_small_buffer(server.address, "x", RECEIVE_BUFFER as usize / 2);
+    assert_eq!(slow.text(), "hello");
+    for round in 0..4 {
+        make_lag(&server);
+        let end = format!("end {round}");
+        server.say("x", &end);
+        while slow.text() != end {}
+        server.wait_for_metric("tickcast_frames_queued", |queued| queued == 0);
+        // Longer in all than it may lag without interruption.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert_eq!(server.metric("tickcast_disconnects_total"), 0);
+    }
+}
+
+#[test]
+fn who_takes_nothing_is_cut_off_even_without_a_heartbeat() {
+    let server = Server::start(&["--source", "none", "--heartbeat-interval", "0", "--write-timeout", "1s"]);
+    server.say("x", "hello");
+    let mut stalled = Client::with_small_buffer(server.address, "x", RECEIVE_BUFFER as usize / 2);
+    let mut idle = Client::connect(server.address, "market");
+    assert_eq!(stalled.text(), "hello");
+    make_lag(&server);
+    server.wait_for_metric("tickcast_disconnects_total{reason=\"stalled\"}", |count| count == 1);
+    server.wait_for_metric("tickcast_frames_queued", |queued| queued == 0);
+    server.say("market", "still here");
+    assert_eq!(idle.text(), "still here", "who has nothing to take is not stalled");
 }

@@ -166,7 +166,7 @@ impl Sender for PerShard {
         let hub = Hub::new(config.hub());
         let server = runtime.block_on(async { Server::bind(config, hub.clone()) })?;
         let address = server.local_addr()?;
-        runtime.spawn(server.run(std::future::pending()));
+        runtime.spawn(server.run(std::future::pending::<()>()));
         Ok(Self { runtime, address, channel: hub.channel("market")? })
     }
 

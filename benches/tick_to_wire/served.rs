@@ -60,7 +60,7 @@ async fn start(config: Config, hub: &Hub, pipe: &PipeReader) -> Result<(SocketAd
     let (input, reads) = Stamped::open(pipe)?;
     let feed = Feed::Stdin(Stdin::from_reader(input));
     tokio::spawn(Publisher::new(hub, hub.channel(MARKET)?, interval).run(feed));
-    tokio::spawn(server.run(std::future::pending()));
+    tokio::spawn(server.run(std::future::pending::<()>()));
     Ok((address, reads))
 }
 

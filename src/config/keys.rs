@@ -86,6 +86,16 @@ const GENERAL: &[Key] = &[
         quoted
     ),
     key!(
+        "reuse_port",
+        "TICKCAST_REUSE_PORT",
+        "reuse-port",
+        "BOOL",
+        "Let several processes listen on the address at once (SO_REUSEPORT), so that one takes over from another",
+        reuse_port,
+        value::boolean,
+        bool::to_string
+    ),
+    key!(
         "source",
         "TICKCAST_SOURCE",
         "source",

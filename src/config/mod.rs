@@ -28,6 +28,9 @@ use crate::source::SourceKind;
 pub struct Config {
     /// Where to listen; port 0 picks a free one.
     pub listen: SocketAddr,
+    /// Whether other processes of this user may listen on the same address at the same time, so that
+    /// one can take over from another.
+    pub reuse_port: bool,
     /// Where updates come from.
     pub source: SourceKind,
     /// The `replay` source.
@@ -86,6 +89,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            reuse_port: false,
             source: SourceKind::Replay(None),
             replay: ReplayConfig { speed: 1.0, looped: true },
             sim: SimConfig { symbols: 30, rate: 1_000.0, seed: 1 },

@@ -15,6 +15,12 @@ pub struct WsConfig {
     pub heartbeat_interval: Duration,
     /// How long after a Ping a Pong may come.
     pub heartbeat_timeout: Duration,
+    /// How long a client's socket may take nothing although something waits, before the client is ended
+    /// with 1008; zero leaves that to the heartbeat. Frees what a client that has vanished holds.
+    pub write_timeout: Duration,
+    /// How long a client may lag without interruption before it is ended with 1008; zero lets it lag
+    /// for ever, losing the oldest frames. For users who would rather reconnect than see gaps.
+    pub evict_after: Duration,
     /// Frames a client's ring holds. Higher smooths longer stalls without loss, lower keeps what a
     /// slow client reads newer; 16 bytes each for every client that lags.
     pub queue_size: usize,
@@ -31,6 +37,8 @@ impl Default for WsConfig {
             broadcast_interval: Duration::from_secs(1),
             heartbeat_interval: Duration::from_secs(30),
             heartbeat_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(60),
+            evict_after: Duration::ZERO,
             queue_size: 50,
             write_buffer: 64 << 10,
             max_message_size: 64 << 10,
@@ -67,6 +75,26 @@ pub(super) const KEYS: &[Key] = &[
         "How long to wait for a Pong before the client is closed with 1008",
         ws.heartbeat_timeout,
         |raw| value::seconds(raw, 0.001, HOUR),
+        seconds
+    ),
+    key!(
+        "ws.write_timeout",
+        "WS_WRITE_TIMEOUT",
+        "write-timeout",
+        "DURATION",
+        "How long a client may take nothing of what waits for it before it is closed with 1008; 0 = for ever",
+        ws.write_timeout,
+        |raw| value::seconds_or_zero(raw, 0.001, HOUR),
+        seconds
+    ),
+    key!(
+        "ws.evict_after",
+        "WS_EVICT_AFTER",
+        "evict-after",
+        "DURATION",
+        "How long a client may lag without interruption before it is closed with 1008 `slow consumer`; 0 = for ever",
+        ws.evict_after,
+        |raw| value::seconds_or_zero(raw, 0.001, DAY),
         seconds
     ),
     key!(

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::heartbeat::SessionId;
 use super::session::{Connection, Desk, Session, Visit};
 use crate::config::WsConfig;
 use crate::fanout::Delivery;
@@ -45,6 +46,10 @@ impl<S: Connection> Clients<S> {
 
     pub(super) fn slots(&self) -> impl Iterator<Item = usize> {
         self.sessions.iter().enumerate().filter_map(|(slot, session)| session.as_ref().map(|_| slot))
+    }
+
+    pub(super) fn ids(&self) -> Vec<SessionId> {
+        self.sessions.iter().flatten().map(|session| session.id()).collect()
     }
 
     pub(super) fn get(&mut self, slot: usize) -> Option<&mut Session<S>> {

@@ -21,8 +21,16 @@ pub enum Disconnect {
     Utf8,
     /// A message of the client was larger than allowed.
     TooBig,
+    /// The client did not keep up for as long as it may.
+    Slow,
+    /// The client took nothing of what it was sent for too long.
+    Stalled,
+    /// The client said more than it may in a second.
+    Flood,
     /// The server shuts down.
     Shutdown,
+    /// The server restarts.
+    Restart,
     /// The socket failed.
     Io(io::ErrorKind),
 }
@@ -37,7 +45,11 @@ impl Disconnect {
             Self::Protocol(_) => "protocol",
             Self::Utf8 => "utf8",
             Self::TooBig => "too_big",
+            Self::Slow => "slow",
+            Self::Stalled => "stalled",
+            Self::Flood => "flood",
             Self::Shutdown => "shutdown",
+            Self::Restart => "restart",
             Self::Io(_) => "io",
         }
     }
@@ -51,7 +63,12 @@ impl Disconnect {
             Self::Protocol(what) => Some((1002, what)),
             Self::Utf8 => Some((1007, "text is not UTF-8")),
             Self::TooBig => Some((1009, "message too big")),
+            Self::Slow => Some((1008, "slow consumer")),
+            Self::Stalled => Some((1008, "write timeout")),
+            Self::Flood => Some((1008, "too many messages")),
             Self::Shutdown => Some((1001, "server shutting down")),
+            // Not in RFC 6455: registered with IANA, "Service Restart".
+            Self::Restart => Some((1012, "server restarting")),
             Self::Gone | Self::Io(_) => None,
         }
     }
@@ -67,6 +84,10 @@ impl fmt::Display for Disconnect {
             Self::Protocol(what) => write!(f, "protocol error: {what}"),
             Self::Utf8 => f.write_str("text is not UTF-8"),
             Self::TooBig => f.write_str("message too big"),
+            Self::Slow => f.write_str("did not keep up"),
+            Self::Stalled => f.write_str("took nothing for too long"),
+            Self::Flood => f.write_str("too many messages"),
+            Self::Restart => f.write_str("server restarting"),
             Self::Shutdown => f.write_str("server shutting down"),
             Self::Io(kind) => write!(f, "socket failed: {kind}"),
         }

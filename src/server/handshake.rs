@@ -34,6 +34,8 @@ const MAX_HEADERS: usize = 100;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 64 << 20;
 
+/// How long a request may be on its way when the server begins to drain.
+const LAST_CALL: Duration = Duration::from_millis(500);
 /// How long somebody who is not let in may take to hear why.
 const TURN_AWAY: Duration = Duration::from_secs(2);
 
@@ -55,11 +57,19 @@ pub(super) async fn begin<L: Accept>(
     mut phase: watch::Receiver<Phase>,
 ) {
     let deadline = Instant::now() + context.config.handshake_timeout;
+    let opened = L::open(incoming);
+    tokio::pin!(opened);
     let opened = tokio::select! {
         biased;
-        opened = L::open(incoming) => opened,
+        opened = &mut opened => opened,
         () = tokio::time::sleep_until(deadline) => return,
-        _ = phase.changed() => return,
+        _ = phase.changed() => {
+            phase.mark_changed();
+            match tokio::time::timeout(LAST_CALL, opened).await {
+                Ok(opened) => opened,
+                Err(_) => return,
+            }
+        }
     };
     match opened {
         Ok((stream, client)) => match client.map_or(Ok(()), |client| ticket.set_client(client.ip())) {
@@ -140,7 +150,13 @@ async fn serve<S: Connection>(
             }
             _ = phase.changed(), if !drains => {
                 drains = true;
-                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                if guest.ticket.has_arrived() {
+                    std::pin::Pin::new(&mut connection).graceful_shutdown();
+                } else {
+                    // hyper would close it at once; the answer to its request will.
+                    let last_call = Instant::now() + LAST_CALL;
+                    overdue.as_mut().reset(last_call.min(deadline));
+                }
             }
         }
     };

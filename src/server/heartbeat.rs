@@ -1,7 +1,7 @@
 //! Deadlines of many clients behind one timer. All clients wait equally long for the same thing,
 //! so each kind of deadline is a queue in which the first is always the next.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,6 +9,12 @@ use tokio::time::Instant;
 /// How long a closed session may wait for its peer to close as well before the socket is dropped.
 /// Long enough for a round trip around the world and a retransmission.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// A verdict that comes later than that shows that this side is behind: what the client said may
+/// still be on its way through here.
+const LATE: Duration = Duration::from_millis(10);
+/// The time a client gets then, once.
+const REPRIEVE: Duration = Duration::from_millis(500);
 
 /// From the end of the time for a Pong to the verdict. A process that did not run for a while finds
 /// deadlines passed before it has read what came meanwhile; this is time to read it.
@@ -18,7 +24,7 @@ const GRACE: Duration = Duration::from_millis(20);
 const FEW: usize = 64;
 
 /// A session in its shard: the slot, and a number that no other session had for a long time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SessionId {
     pub(super) slot: u32,
     pub(super) number: u32,
@@ -31,6 +37,8 @@ pub(super) enum Due {
     Ping,
     /// Ping number `.0` should have been answered, and all that came by then has been read.
     Pong(u32),
+    /// The session may have lagged, or been stalled, for too long.
+    Lag,
     /// The session has lingered long enough.
     Linger,
 }
@@ -47,11 +55,15 @@ pub(super) struct Heartbeat {
     pings: VecDeque<Deadline>,
     pongs: VecDeque<(Deadline, u32)>,
     verdicts: VecDeque<(Deadline, u32)>,
+    /// Verdicts put off.
+    reprieved: VecDeque<(Deadline, u32)>,
+    /// One for each session that lags; they wait for different times.
+    lags: BTreeSet<Deadline>,
     lingering: VecDeque<Deadline>,
     gone: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Deadline {
     /// Microseconds.
     at: u64,
@@ -61,8 +73,9 @@ struct Deadline {
 impl Heartbeat {
     /// An `interval` of zero sends no Pings.
     pub(super) fn new(interval: Duration, timeout: Duration) -> Self {
-        let (pings, pongs, verdicts, lingering) = Default::default();
-        Self { interval, timeout, origin: Instant::now(), pings, pongs, verdicts, lingering, gone: 0 }
+        let (pings, pongs, verdicts, reprieved, lags, lingering) = Default::default();
+        let origin = Instant::now();
+        Self { interval, timeout, origin, pings, pongs, verdicts, reprieved, lags, lingering, gone: 0 }
     }
 
     fn deadline(&self, at: Instant, session: SessionId) -> Deadline {
@@ -85,6 +98,11 @@ impl Heartbeat {
         self.pongs.push_back((self.deadline(now + self.timeout, session), ping));
     }
 
+    /// A session lags: it is looked at again at `at`.
+    pub(super) fn expect_progress(&mut self, at: Instant, session: SessionId) {
+        self.lags.insert(self.deadline(at, session));
+    }
+
     /// A session was closed and waits for its peer.
     pub(super) fn expect_end(&mut self, now: Instant, session: SessionId) {
         self.lingering.push_back(self.deadline(now + LINGER, session));
@@ -101,7 +119,8 @@ impl Heartbeat {
             deadlines.retain(|deadline| is_open(deadline.session));
             deadlines.shrink_to(2 * deadlines.len());
         }
-        for deadlines in [&mut self.pongs, &mut self.verdicts] {
+        self.lags.retain(|deadline| is_open(deadline.session));
+        for deadlines in [&mut self.pongs, &mut self.verdicts, &mut self.reprieved] {
             deadlines.retain(|(deadline, _)| is_open(deadline.session));
             deadlines.shrink_to(2 * deadlines.len());
         }
@@ -109,8 +128,9 @@ impl Heartbeat {
 
     /// When something is due next.
     pub(super) fn next(&self) -> Option<Instant> {
-        let plain = [self.pings.front(), self.lingering.front()];
-        let asked = [self.pongs.front(), self.verdicts.front()].map(|next| next.map(|(deadline, _)| deadline));
+        let plain = [self.pings.front(), self.lags.first(), self.lingering.front()];
+        let asked =
+            [&self.pongs, &self.verdicts, &self.reprieved].map(|next| next.front().map(|(deadline, _)| deadline));
         let next = plain.into_iter().chain(asked).flatten().map(|deadline| deadline.at).min()?;
         Some(self.origin + Duration::from_micros(next))
     }
@@ -124,8 +144,19 @@ impl Heartbeat {
         while let Some((Deadline { session, .. }, ping)) = self.pongs.pop_front_if(|(pong, _)| pong.at <= time) {
             self.verdicts.push_back((self.deadline(now + GRACE, session), ping));
         }
-        if let Some((Deadline { session, .. }, ping)) = self.verdicts.pop_front_if(|(end, _)| end.at <= time) {
+        let late = LATE.as_micros() as u64;
+        while let Some((Deadline { session, at }, ping)) = self.verdicts.pop_front_if(|(end, _)| end.at <= time) {
+            if time - at < late {
+                return Some((session, Due::Pong(ping)));
+            }
+            self.reprieved.push_back((self.deadline(now + REPRIEVE, session), ping));
+        }
+        if let Some((Deadline { session, .. }, ping)) = self.reprieved.pop_front_if(|(end, _)| end.at <= time) {
             return Some((session, Due::Pong(ping)));
+        }
+        if self.lags.first().is_some_and(|lag| lag.at <= time) {
+            let Deadline { session, .. } = self.lags.pop_first()?;
+            return Some((session, Due::Lag));
         }
         let Deadline { session, .. } = self.lingering.pop_front_if(|end| end.at <= time)?;
         Some((session, Due::Linger))

@@ -71,19 +71,16 @@ impl Listener {
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
     pub fn bind(config: &Config) -> Result<Self, BindError> {
-        let (address, write_buffer) = (config.listen, config.ws.write_buffer);
+        let address = config.listen;
         let listen = || {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
             socket.set_reuse_address(true)?;
-            socket.set_nonblocking(true)?;
+            #[cfg(unix)]
+            socket.set_reuse_port(config.reuse_port)?;
             socket.bind(&address.into())?;
-            // Linux hands the listener's options down to what it accepts (inet_csk_clone_lock).
-            #[cfg(target_os = "linux")]
-            set_options(&socket, write_buffer)?;
-            socket.listen(BACKLOG)?;
-            TcpListener::from_std(socket.into())
+            Self::from_std(socket.into(), config)
         };
-        let inner = listen().map_err(|error| {
+        listen().map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::AddrInUse => {
                     "; another program listens there: stop it or choose another port (0 picks one)"
@@ -93,12 +90,28 @@ impl Listener {
                 _ => "",
             };
             BindError::Listen { address, error, hint }
-        })?;
+        })
+    }
+
+    /// Takes over a socket that is bound already, whether it listens or not.
+    ///
+    /// # Errors
+    /// It is none that can listen.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O enabled.
+    pub fn from_std(socket: std::net::TcpListener, config: &Config) -> io::Result<Self> {
+        let socket = Socket::from(socket);
+        socket.set_nonblocking(true)?;
+        // Linux hands the listener's options down to what it accepts (inet_csk_clone_lock).
+        #[cfg(target_os = "linux")]
+        set_options(&socket, config.ws.write_buffer)?;
+        socket.listen(BACKLOG)?;
         Ok(Self {
-            inner,
+            inner: TcpListener::from_std(socket.into())?,
             limits: config.limits.clone(),
             #[cfg(not(target_os = "linux"))]
-            write_buffer,
+            write_buffer: config.ws.write_buffer,
         })
     }
 }

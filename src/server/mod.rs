@@ -18,6 +18,7 @@ mod admission;
 mod budget;
 mod clients;
 mod disconnect;
+mod drain;
 mod exposition;
 #[cfg(test)]
 mod fake;
@@ -40,6 +41,7 @@ mod writer;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -49,6 +51,8 @@ pub use accept::Accept;
 use admission::Admission;
 use budget::Budget;
 pub use disconnect::Disconnect;
+use drain::Farewell;
+pub use drain::Shutdown;
 pub use listener::{BindError, Incoming, Listener};
 pub use reader::{Event, Reader};
 use seat::Seats;
@@ -59,6 +63,9 @@ use writer::{Entrance, Phase, Writer};
 use crate::config::Config;
 use crate::fanout::{ChannelError, Hub, Shard};
 use crate::source::SourceKind;
+
+/// Connections that are still accepted when the server begins to drain: as many as the kernel holds.
+const LAST_CALL: usize = 4_096;
 
 /// The channel that is there from the start.
 pub const MARKET: &str = "market";
@@ -88,6 +95,16 @@ struct Context {
 impl Context {
     fn is_draining(&self) -> bool {
         *self.phase.borrow() != Phase::Serving
+    }
+
+    /// Whether who comes is told to go elsewhere. When another server takes over, who came to this one
+    /// before it stopped listening is let in, and told to come back like everybody else.
+    fn is_closed_to_clients(&self) -> bool {
+        match *self.phase.borrow() {
+            Phase::Serving => false,
+            Phase::Draining(farewell) => farewell.how == Shutdown::GoingAway,
+            Phase::Closing(_) => true,
+        }
     }
 
     /// Waits until the server drains.
@@ -141,15 +158,15 @@ impl<L: Accept> Server<L> {
         self.listener.local_addr()
     }
 
-    /// Serves until `shutdown` completes. Then it stops listening, answers publications with 503,
-    /// lets every client read what its ring holds followed by Close 1001, and returns when all are
-    /// gone or `drain_timeout` is over.
+    /// Serves until `shutdown` completes, and says how. Then it stops listening, answers publications
+    /// with 503, lets every client read what its ring holds followed by a Close, see [`Shutdown`],
+    /// and returns when all are gone or `drain_timeout` is over.
     ///
     /// Dropping the future ends everything at once.
     ///
     /// # Errors
     /// A writer task has died, which is a defect; everything is ended.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    pub async fn run(self, shutdown: impl Future<Output: Into<Shutdown>>) -> Result<(), RunError> {
         // The shards leave the hub when this is over, however it ends.
         let Self { listener, context, phase, shards: _shards } = self;
         let mut writers = JoinSet::new();
@@ -164,37 +181,45 @@ impl<L: Accept> Server<L> {
         let mut sampler = JoinSet::new();
         sampler.spawn(Arc::clone(&context.rates).sample(context.hub.clone()));
         let mut connections = JoinSet::new();
+        let begin = |connections: &mut JoinSet<()>, incoming, peer| match context.admission.admit(peer) {
+            Ok(ticket) => {
+                let (context, entrances) = (Arc::clone(&context), Arc::clone(&entrances));
+                connections.spawn(handshake::begin::<L>(incoming, ticket, context, entrances, phase.subscribe()));
+            }
+            Err(refusal) => {
+                if let Some(telling) = context.admission.tell() {
+                    connections.spawn(handshake::turn_away::<L>(incoming, refusal, telling));
+                }
+            }
+        };
         let accept = async {
             loop {
                 tokio::select! {
-                    (incoming, peer) = listener.accept() => match context.admission.admit(peer) {
-                        Ok(ticket) => {
-                            let (context, entrances) = (Arc::clone(&context), Arc::clone(&entrances));
-                            connections.spawn(handshake::begin::<L>(incoming, ticket, context, entrances, phase.subscribe()));
-                        }
-                        Err(refusal) => {
-                            if let Some(telling) = context.admission.tell() {
-                                connections.spawn(handshake::turn_away::<L>(incoming, refusal, telling));
-                            }
-                        }
-                    },
+                    (incoming, peer) = listener.accept() => begin(&mut connections, incoming, peer),
                     Some(_) = connections.join_next() => {}
                 }
             }
         };
-        tokio::select! {
-            () = accept => {}
-            () = shutdown => {}
+        let how = tokio::select! {
+            never = accept => never,
+            how = shutdown => how.into(),
             _ = writers.join_next() => return Err(RunError),
+        };
+        // Who waits to be accepted has connected; closing the listener would reset them.
+        for _ in 0..LAST_CALL {
+            let waiting = tokio::time::timeout(Duration::ZERO, listener.accept());
+            let Ok((incoming, peer)) = waiting.await else { break };
+            begin(&mut connections, incoming, peer);
         }
         drop(listener);
         let until = Instant::now() + context.config.drain_timeout;
-        phase.send_replace(Phase::Draining(until));
+        let farewell = Farewell { how, until };
+        phase.send_replace(Phase::Draining(farewell));
         let all_done = async { while connections.join_next().await.is_some() {} };
         // Who is not done in time is cut off.
         let _ = tokio::time::timeout_at(until, all_done).await;
         connections.shutdown().await;
-        phase.send_replace(Phase::Closing(until));
+        phase.send_replace(Phase::Closing(farewell));
         while let Some(ended) = writers.join_next().await {
             ended.map_err(|_| RunError)?;
         }

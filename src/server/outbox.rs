@@ -13,8 +13,9 @@ use std::time::Instant;
 
 use fastwebsockets::{OpCode, Payload};
 use tokio::io::AsyncWrite;
+use tokio::time::Instant as Moment;
 
-use super::disconnect::NO_CODE;
+use super::disconnect::{Disconnect, NO_CODE};
 use crate::fanout::{Frame, Ring};
 use crate::metrics::ShardCounters;
 
@@ -91,8 +92,12 @@ pub(super) fn send_lent<'a>(
 }
 
 /// One client's pending output. What is left when it is dropped is counted as discarded.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outbox {
+    /// Since when something waits without interruption.
+    since: Moment,
+    /// When the socket last took something, if it did since then.
+    progress: Moment,
     control: Vec<u8>,
     control_done: usize,
     /// Frames taken from the ring and not yet sent.
@@ -109,9 +114,19 @@ enum Closing {
     #[default]
     No,
     /// A Close follows the last frame of the ring.
-    WhenDrained(u16, &'static str),
+    WhenDrained(Disconnect),
     /// The Close is in the control lane; nothing follows it.
-    Queued,
+    Queued(Disconnect),
+}
+
+impl Default for Outbox {
+    /// Something begins to wait.
+    fn default() -> Self {
+        let now = Moment::now();
+        let (control, unsent) = Default::default();
+        let (control_done, frame_done, ring, closing) = (0, 0, None, Closing::No);
+        Self { since: now, progress: now, control, control_done, unsent, frame_done, ring, closing }
+    }
 }
 
 impl Outbox {
@@ -125,7 +140,7 @@ impl Outbox {
     /// Keeps a frame until the socket takes it, with up to `capacity` others that are not begun: the
     /// client comes back to the newest. Returns whether another one gave way.
     pub(super) fn push(&mut self, frame: Frame, capacity: usize) -> bool {
-        if self.closing == Closing::Queued {
+        if self.is_closing() {
             frame.count_discarded();
             return false;
         }
@@ -151,26 +166,27 @@ impl Outbox {
         self.queue(OpCode::Pong, payload);
     }
 
-    /// Queues a Close; what waits behind it is discarded, but for the rest of a frame begun.
-    pub(super) fn close(&mut self, code: u16, text: &str) {
-        if self.closing == Closing::Queued {
+    /// Queues the Close that goes with `end`; what waits behind it is discarded, but for the rest of a
+    /// frame begun.
+    pub(super) fn close(&mut self, end: Disconnect) {
+        if self.is_closing() {
             return;
         }
-        let payload = match code {
-            NO_CODE => Vec::new(),
-            _ => [&code.to_be_bytes()[..], text.as_bytes()].concat(),
+        let payload = match end.close() {
+            Some((NO_CODE, _)) | None => Vec::new(),
+            Some((code, text)) => [&code.to_be_bytes()[..], text.as_bytes()].concat(),
         };
         self.queue(OpCode::Close, &payload);
-        self.closing = Closing::Queued;
+        self.closing = Closing::Queued(end);
         let begun = usize::from(self.frame_done > 0);
         self.unsent.drain(begun..).for_each(|frame| frame.count_discarded());
         self.discard_ring();
     }
 
     /// Has a Close follow what the ring holds.
-    pub(super) fn close_when_drained(&mut self, code: u16, text: &'static str) {
+    pub(super) fn close_when_drained(&mut self, end: Disconnect) {
         if self.closing == Closing::No {
-            self.closing = Closing::WhenDrained(code, text);
+            self.closing = Closing::WhenDrained(end);
         }
     }
 
@@ -179,9 +195,26 @@ impl Outbox {
         self.control.len() - self.control_done > MAX_CONTROL
     }
 
-    /// Whether a Close was sent, to its last byte.
-    pub(super) fn is_closed(&self) -> bool {
-        self.closing == Closing::Queued && self.control.is_empty()
+    /// Since when something waits without interruption.
+    pub(super) fn since(&self) -> Moment {
+        self.since
+    }
+
+    /// Since when the socket has taken nothing.
+    pub(super) fn progress(&self) -> Moment {
+        self.progress
+    }
+
+    fn is_closing(&self) -> bool {
+        matches!(self.closing, Closing::Queued(_))
+    }
+
+    /// Why the client was sent a Close, if it was, to its last byte.
+    pub(super) fn closed(&self) -> Option<Disconnect> {
+        match self.closing {
+            Closing::Queued(end) if self.control.is_empty() => Some(end),
+            _ => None,
+        }
     }
 
     fn discard_ring(&mut self) {
@@ -196,7 +229,7 @@ impl Outbox {
     }
 
     fn queue(&mut self, opcode: OpCode, payload: &[u8]) {
-        if self.closing == Closing::Queued {
+        if self.is_closing() {
             return;
         }
         let mut head = [0; 14];
@@ -239,10 +272,10 @@ impl Outbox {
         {
             self.unsent.push_back(frame);
         }
-        if let Closing::WhenDrained(code, text) = self.closing
+        if let Closing::WhenDrained(end) = self.closing
             && self.unsent.is_empty()
         {
-            self.close(code, text);
+            self.close(end);
         }
     }
 
@@ -286,6 +319,7 @@ impl Outbox {
     /// Forgets `written` bytes, in the order in which they were gathered.
     fn advance(&mut self, mut written: usize, ledger: Ledger<'_>) {
         let now = Instant::now();
+        self.progress = Moment::now();
         if self.frame_done > 0 {
             written = self.advance_frame(written, now, ledger);
         }

@@ -55,7 +55,7 @@ pub(super) async fn answer(request: Request<Incoming>, context: Arc<Context>, gu
     let mut reply = match (first, rest.as_deref()) {
         ("publish", Some(name)) => publish::answer(request, &context, name).await,
         ("ws", Some(name)) => match context.hub.get(name) {
-            Some(_) if context.is_draining() => draining(),
+            Some(_) if context.is_closed_to_clients() => draining(),
             Some(channel) => handshake::upgrade(request, &channel, &context, &guest).await,
             None => no_channel(name),
         },
@@ -70,6 +70,9 @@ pub(super) async fn answer(request: Request<Incoming>, context: Arc<Context>, gu
         ("readyz", None) => ready(&context),
         _ => page::answer(),
     };
+    if context.is_draining() && reply.status() != StatusCode::SWITCHING_PROTOCOLS {
+        reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if head {
         // The length is that of the answer to GET (RFC 9110 section 9.3.2).
         let length = hyper::body::Body::size_hint(reply.body()).exact().unwrap_or(0);

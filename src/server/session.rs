@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant as Moment;
 
 use super::admission::Ticket;
 use super::disconnect::Disconnect;
@@ -14,6 +15,7 @@ use super::heartbeat::SessionId;
 use super::outbox::{Ledger, Outbox, send_lent};
 use super::reader::{Event, Reader};
 use super::seat::Seat;
+use crate::config::WsConfig;
 use crate::fanout::{Frame, Membership, Place};
 use crate::metrics::ShardCounters;
 
@@ -70,6 +72,8 @@ pub(super) struct Session<S> {
     /// The last Ping sent, and the last that a Pong has answered.
     pinged: u32,
     answered: u32,
+    /// Somebody looks from time to time whether it still lags.
+    is_watched: bool,
     /// A visit has found the end.
     lingers: bool,
     /// This side has said that nothing more comes.
@@ -87,6 +91,9 @@ pub(super) struct Session<S> {
 pub(super) enum Visit {
     /// The session goes on.
     Open,
+    /// It goes on, and something waits that its socket does not take; not said again until
+    /// [`Session::check_lag`] has found nothing.
+    Lags,
     /// It was closed from this side since the last visit, and now waits for the peer.
     Closed,
     /// It still waits.
@@ -110,6 +117,7 @@ impl<S: Connection> Session<S> {
             ticket,
             pinged: 0,
             answered: 0,
+            is_watched: false,
             lingers: false,
             shut_down: false,
             at_eof: false,
@@ -140,17 +148,40 @@ impl<S: Connection> Session<S> {
     pub(super) fn close(&mut self, end: Disconnect) {
         if self.end.is_none() {
             self.end = Some(end);
-            if let Some((code, text)) = end.close() {
-                self.outbox.get_or_insert_default().close(code, text);
+            if end.close().is_some() {
+                self.outbox.get_or_insert_default().close(end);
             }
         }
     }
 
     /// Ends the session once the client has been sent what waits for it.
     pub(super) fn drain(&mut self, end: Disconnect) {
-        if let Some((code, text)) = end.close() {
-            self.outbox.get_or_insert_default().close_when_drained(code, text);
+        self.outbox.get_or_insert_default().close_when_drained(end);
+    }
+
+    /// Whether the client lags for longer than it may, and if not, when to look again, if at all. It is
+    /// to be visited before, so that what its socket takes by now counts.
+    ///
+    /// # Errors
+    /// It does.
+    pub(super) fn check_lag(&mut self, now: Moment, config: &WsConfig) -> Result<Option<Moment>, Disconnect> {
+        let Some(outbox) = self.outbox.as_ref().filter(|_| self.end.is_none()) else {
+            self.is_watched = false;
+            return Ok(None);
+        };
+        let ends = [
+            (outbox.progress(), config.write_timeout, Disconnect::Stalled),
+            (outbox.since(), config.evict_after, Disconnect::Slow),
+        ];
+        let mut next = None;
+        for (since, limit, end) in ends.into_iter().filter(|(_, limit, _)| !limit.is_zero()) {
+            let at = since + limit;
+            if at <= now {
+                return Err(end);
+            }
+            next = Some(next.map_or(at, |next: Moment| next.min(at)));
         }
+        Ok(next)
     }
 
     /// Why the session ended, if it has.
@@ -207,8 +238,8 @@ impl<S: Connection> Session<S> {
             if congested && !outbox.is_congested() {
                 self.waker.wake_by_ref();
             }
-            if outbox.is_closed() {
-                self.end.get_or_insert(Disconnect::Shutdown);
+            if let Some(end) = outbox.closed() {
+                self.end.get_or_insert(end);
                 if !self.shut_down && Pin::new(&mut self.io).poll_shutdown(cx).is_ready() {
                     self.shut_down = true;
                 }
@@ -223,6 +254,7 @@ impl<S: Connection> Session<S> {
             _ if self.at_eof => Visit::Over,
             // Both have said Close: the server ends the connection (RFC 6455 section 7.1.1).
             _ if self.peer_closed && self.shut_down => Visit::Over,
+            None if self.outbox.is_some() && !std::mem::replace(&mut self.is_watched, true) => Visit::Lags,
             None => Visit::Open,
             Some(_) if std::mem::replace(&mut self.lingers, true) => Visit::Closing,
             Some(_) => Visit::Closed,
@@ -262,7 +294,9 @@ impl<S: Connection> Session<S> {
     /// Takes in bytes of the client, whose messages may have `max_message` bytes; after the end they mean
     /// nothing.
     pub(super) fn receive(&mut self, bytes: &mut [u8], max_message: usize) {
-        if bytes.is_empty() || matches!(self.end, Some(end) if end != Disconnect::Shutdown) {
+        if bytes.is_empty()
+            || matches!(self.end, Some(end) if !matches!(end, Disconnect::Shutdown | Disconnect::Restart))
+        {
             return;
         }
         let Self { reader, outbox, answered, pinged, .. } = self;

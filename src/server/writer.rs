@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use super::clients::Clients;
 use super::disconnect::Disconnect;
-use super::heartbeat::{Due, Heartbeat, SessionId};
+use super::drain::{Drain, Farewell};
+use super::heartbeat::Heartbeat;
 use super::session::{Arrival, Connection, Session, Visit};
 use crate::config::WsConfig;
 use crate::fanout::{Hub, Rounds, Shard};
@@ -29,9 +30,9 @@ const BYTES_PER_TURN: u64 = 256 << 10;
 pub(super) enum Phase {
     Serving,
     /// Until then, clients may read what their rings hold. Handshakes under way may still add some.
-    Draining(Instant),
+    Draining(Farewell),
     /// The same, and nobody comes any more.
-    Closing(Instant),
+    Closing(Farewell),
 }
 
 /// Where the handshake hands connections over to a writer.
@@ -59,7 +60,7 @@ pub(super) struct Writer<S> {
     entrance: Arc<Entrance<S>>,
     config: WsConfig,
     phase: watch::Receiver<Phase>,
-    draining: Option<Instant>,
+    draining: Option<Drain>,
     /// The time to drain is over, and everybody was told.
     ended: bool,
     /// Nobody comes any more.
@@ -132,11 +133,6 @@ impl<S: Connection> Writer<S> {
         }
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
-        let drained = self.draining.filter(|_| !self.ended);
-        self.heartbeat.next().into_iter().chain(drained).min()
-    }
-
     fn is_finished(&self) -> bool {
         self.closing && self.clients.open() == 0 && self.entrance.arrivals.is_empty()
     }
@@ -170,6 +166,9 @@ impl<S: Connection> Writer<S> {
         let visit = self.clients.serve(slot, |session, desk| session.offer(last.iter(), 0, desk));
         self.conclude(slot, visit);
         self.catch_up(slot);
+        if let Some(end) = self.draining.as_ref().map(|drain| drain.farewell.how.end()) {
+            self.drain(slot, end);
+        }
         // Marks from before it was here found nobody.
         self.visit(slot);
         if self.ended {
@@ -183,46 +182,6 @@ impl<S: Connection> Writer<S> {
         if let Some(delivery) = place.and_then(|place| self.rounds.catch_up(place)) {
             let visit = self.clients.offer(&delivery);
             self.conclude(slot, visit);
-        }
-    }
-
-    /// Meets a bounded number of deadlines that have come; returns how many.
-    fn meet_deadlines(&mut self) -> usize {
-        let now = Instant::now();
-        if !self.ended && self.draining.is_some_and(|until| until <= now) {
-            return self.end_all();
-        }
-        let mut met = 0;
-        while met < VISITS_PER_TURN
-            && let Some((id, due)) = self.heartbeat.pop(now)
-        {
-            self.meet(now, id, due);
-            met += 1;
-        }
-        met
-    }
-
-    fn meet(&mut self, now: Instant, id: SessionId, due: Due) {
-        let slot = id.slot as usize;
-        let Some(session) = self.clients.get(slot).filter(|session| session.id() == id) else {
-            return;
-        };
-        match due {
-            Due::Ping => {
-                if let Some(ping) = session.ping() {
-                    self.heartbeat.expect_pong(now, id, ping);
-                    self.heartbeat.expect_ping(now, id);
-                    self.visit(slot);
-                }
-            }
-            Due::Pong(ping) if session.end().is_none() && !session.has_answered(ping) => {
-                // The peer may be gone: tell it if the socket takes that, and wait for nothing.
-                session.close(Disconnect::Heartbeat);
-                self.visit(slot);
-                self.finish(slot);
-            }
-            Due::Pong(_) => {}
-            Due::Linger => self.finish(slot),
         }
     }
 
@@ -260,9 +219,6 @@ impl<S: Connection> Writer<S> {
 
     /// Reads and sends for one session.
     fn visit(&mut self, slot: usize) {
-        if self.draining.is_some() {
-            self.drain(slot);
-        }
         let visit = self.clients.serve(slot, |session, desk| session.visit(desk));
         self.conclude(slot, visit);
     }
@@ -270,6 +226,7 @@ impl<S: Connection> Writer<S> {
     fn conclude(&mut self, slot: usize, visit: Visit) {
         match visit {
             Visit::Open | Visit::Closing => {}
+            Visit::Lags => self.watch(slot),
             Visit::Closed => {
                 self.leave(slot);
                 if let Some(session) = self.clients.get(slot) {
@@ -301,42 +258,8 @@ impl<S: Connection> Writer<S> {
             heartbeat.forget(clients.open(), |id| clients.get(id.slot as usize).is_some_and(|other| other.id() == id));
         }
     }
-
-    /// The server drains.
-    fn enter_phase(&mut self) {
-        let phase = *self.phase.borrow_and_update();
-        self.closing = matches!(phase, Phase::Closing(_));
-        if let (None, Phase::Draining(until) | Phase::Closing(until)) = (self.draining, phase) {
-            self.draining = Some(until);
-            self.marked.clear();
-            self.marked.extend(self.clients.slots());
-        }
-    }
-
-    /// The server drains: this client gets what its channel has for it, then a Close.
-    fn drain(&mut self, slot: usize) {
-        self.catch_up(slot);
-        let Some(session) = self.clients.get(slot).filter(|session| session.place.is_some()) else {
-            return;
-        };
-        session.drain(Disconnect::Shutdown);
-        self.leave(slot);
-    }
-
-    /// The time to drain is over: a Close to whoever still takes one, and the end.
-    fn end_all(&mut self) -> usize {
-        self.ended = true;
-        let slots: Vec<_> = self.clients.slots().collect();
-        for slot in &slots {
-            if let Some(session) = self.clients.get(*slot) {
-                session.close(Disconnect::Shutdown);
-            }
-            self.visit(*slot);
-            self.finish(*slot);
-        }
-        slots.len()
-    }
 }
 
+mod deadlines;
 #[cfg(test)]
 mod tests;

@@ -251,7 +251,7 @@ async def watch(binary, capture, speed, count):
             server.send_signal(signal.SIGTERM)
             await client.wait_closed()
             answer = client.protocol.close_rcvd
-            expect("end of the connection at SIGTERM", "Close 1001", answer, answer and answer.code == 1001)
+            expect("end of the connection at SIGTERM", "Close 1012", answer, answer and answer.code == 1012)
     return frames
 
 

@@ -46,7 +46,7 @@ impl Model {
     }
 
     fn close(&mut self) {
-        self.control(8, &[&1001_u16.to_be_bytes()[..], b"bye"].concat());
+        self.control(8, &[&1001_u16.to_be_bytes()[..], b"server shutting down"].concat());
         self.is_closed = true;
         self.discarded += self.data.len() as u64;
         self.data.clear();
@@ -125,13 +125,13 @@ impl Bench {
                 self.flush();
             }
             990..992 => {
-                self.outbox.close(1001, "bye");
+                self.outbox.close(Disconnect::Shutdown);
                 if !self.model.is_closed {
                     self.model.close();
                 }
             }
             992..995 => {
-                self.outbox.close_when_drained(1001, "bye");
+                self.outbox.close_when_drained(Disconnect::Shutdown);
                 self.model.close_when_drained = true;
             }
             _ => {}
@@ -165,7 +165,10 @@ impl Bench {
         let counted = [&channel.dropped, &channel.discarded, &shard.frames_sent, &shard.bytes_sent].map(|n| n.get());
         assert_eq!(counted, [model.dropped, model.discarded, model.sent, self.bytes]);
         assert_eq!(self.pushed, model.sent + model.dropped + model.discarded + model.queued());
-        assert_eq!(self.outbox.is_closed(), model.is_closed && model.begun.is_none() && model.control.is_empty());
+        assert_eq!(
+            self.outbox.closed().is_some(),
+            model.is_closed && model.begun.is_none() && model.control.is_empty()
+        );
     }
 
     fn end(mut self) {

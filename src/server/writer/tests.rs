@@ -7,6 +7,7 @@ use fastrand::Rng;
 use super::*;
 use crate::Config;
 use crate::fanout::{Channel, HubConfig, Message};
+use crate::server::Shutdown;
 use crate::server::fake::{Fake, client_frame, take_frame, ticket};
 use crate::server::seat::Seats;
 
@@ -171,7 +172,10 @@ async fn run(seed: u64) {
     for channel in 0..2 {
         bench.publish(channel, 5);
     }
-    phase.send_replace(Phase::Closing(Instant::now() + std::time::Duration::from_secs(20)));
+    phase.send_replace(Phase::Closing(Farewell {
+        how: Shutdown::GoingAway,
+        until: Instant::now() + std::time::Duration::from_secs(20),
+    }));
     bench.settle().await;
     bench.check_that_nobody_sleeps();
     assert!(bench.clients.iter().all(|client| client.is_told || client.is_gone), "each is told why it ends");
