@@ -129,7 +129,12 @@ impl Agenda {
 
     /// The server did not run from `from` to now.
     pub(crate) fn pause(&mut self, from: Millis) {
-        self.pauses.push((from, self.clock()));
+        let to = self.clock();
+        match self.pauses.last_mut() {
+            // It has not run since.
+            Some(last) if from <= last.1 => last.1 = to,
+            _ => self.pauses.push((from, to)),
+        }
     }
 
     /// When the server began to run again, the last time.

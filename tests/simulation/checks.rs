@@ -115,7 +115,7 @@ impl World {
     }
 
     /// The server is gone, and what was under way has arrived.
-    pub(crate) fn check_end(&mut self, healthy: &[(usize, bool)], close_codes: &[u16]) -> Summary {
+    pub(crate) fn check_end(&mut self, healthy: &[(usize, bool)], close_code: u16) -> Summary {
         for client in &mut self.clients {
             if let Some(call) = client.call.take() {
                 self.past[call.wire] = Some(call.heard);
@@ -127,7 +127,7 @@ impl World {
                 (line.audit.close, line.audit.last)
             };
             let heard = self.past[*wire].as_ref().expect("a call");
-            assert!(audit_close.is_some_and(|(code, _)| close_codes.contains(&code)), "wire {wire}: {audit_close:?}");
+            assert!(audit_close.is_some_and(|(code, _)| code == close_code), "wire {wire}: {audit_close:?}");
             if *arrives {
                 assert_eq!(heard.close, audit_close.map(|(code, _)| code), "wire {wire}");
                 assert_eq!(heard.last, last, "wire {wire}");

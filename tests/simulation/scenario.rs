@@ -5,6 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use tickcast::config::WsConfig;
 use tickcast::fanout::Hub;
+use tickcast::server::Shutdown;
 use tickcast::source::SourceKind;
 use tickcast::{Config, Server};
 use tokio::sync::oneshot;
@@ -120,14 +121,16 @@ fn populate(hub: Hub, shared: Shared, door: Door, mut rng: Rng, scale: Scale) ->
 }
 
 async fn simulate(seed: u64, scale: Scale) -> Summary {
+    // The server's own, for the order in which it says Close.
+    fastrand::seed(seed);
     let mut rng = Rng::with_seed(seed);
     let rules = rules(&mut rng);
     let config = config(&rules, rng.usize(1..5));
     let shared = Shared::new(rules, rng.usize(3..7));
     let (hub, door) = (Hub::new(config.hub()), Door::default());
     let server = Server::with_listener(door.clone(), config, hub.clone()).expect("a channel");
-    let (shutdown, shuts_down) = oneshot::channel::<()>();
-    let server = tokio::spawn(server.run(async { drop(shuts_down.await) }));
+    let (shutdown, shuts_down) = oneshot::channel();
+    let server = tokio::spawn(server.run(async { shuts_down.await.unwrap_or(Shutdown::GoingAway) }));
     let mut world = populate(hub, shared, door, rng, scale);
     world.run(world.calm_from).await;
     world.run(world.calm_from + CALM).await;
@@ -149,10 +152,11 @@ async fn simulate(seed: u64, scale: Scale) -> Summary {
     world.run(now).await;
     let healthy = world.healthy(now);
     world.shared.lock().draining = Some(now);
-    drop(shutdown);
+    let (how, code) = [(Shutdown::GoingAway, 1001), (Shutdown::Restart, 1012)][world.rng.usize(0..2)];
+    shutdown.send(how).expect("it runs");
     world.run(now + rules.drain + 50).await;
     assert!(server.is_finished(), "the server drains for longer than it may");
     server.await.expect("no panic").expect("no writer died");
     world.run(now + rules.drain + 20_000).await;
-    world.check_end(&healthy, &[1001])
+    world.check_end(&healthy, code)
 }

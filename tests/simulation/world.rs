@@ -138,8 +138,9 @@ impl World {
         let mut advance = std::pin::pin!(tokio::time::advance(Duration::from_millis(duration)));
         // The clock goes on with the first poll; what is left would be to yield.
         assert!(advance.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        self.shared.lock().pause(now);
-        self.next_check = self.next_check.max(now + duration + 1);
+        let mut agenda = self.shared.lock();
+        agenda.pause(now);
+        self.next_check = self.next_check.max(agenda.clock() + 2);
     }
 
     fn arrive(&mut self, wire: usize, way: Way) {
