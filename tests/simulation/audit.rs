@@ -68,7 +68,6 @@ impl Audit {
     /// The socket took these.
     pub(crate) fn take(&mut self, bytes: &[u8], agenda: &mut Agenda) {
         let now = agenda.now();
-        self.digest = digest(digest(self.digest, now), bytes.len() as u64);
         let mut frames = std::mem::take(&mut self.frames);
         let was_open = self.opened_at.is_some();
         let taken = frames.feed(bytes, now, &mut |item| self.check(&item, agenda, now));
@@ -123,7 +122,7 @@ impl Audit {
             return Err(format!("message {seq} could go at {due}, and went {} ms later", now - due));
         }
         (self.last, self.whole) = (seq, self.whole + 1);
-        self.digest = digest(self.digest, seq);
+        self.digest = digest(digest(self.digest, seq), now);
         Ok(())
     }
 

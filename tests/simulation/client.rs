@@ -19,7 +19,9 @@ pub(crate) struct Client {
     pub(crate) id: usize,
     pub(crate) channel: usize,
     pub(crate) persona: Persona,
+    /// Decides what happens to it, and how it reads; apart, because how much it reads at a time may vary.
     pub(crate) rng: Rng,
+    pub(crate) ears: Rng,
     pub(crate) call: Option<Call>,
     /// Reads nothing until then.
     pub(crate) stalls_until: Millis,
@@ -82,7 +84,7 @@ impl Client {
         };
         let line = call.line.clone();
         let mut wire = line.lock();
-        let mut hear = Hear { channel: self.channel, now, rng: &mut self.rng, shared };
+        let mut hear = Hear { channel: self.channel, now, rng: &mut self.ears, shared };
         while most > 0 {
             let piece = if self.persona.splits { hear.rng.usize(1..=64) } else { usize::MAX };
             let Some(bytes) = wire.hear(most.min(piece), shared) else { break };

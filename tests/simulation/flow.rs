@@ -9,6 +9,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 
 use super::agenda::Millis;
+use super::audit::digest;
 
 /// First retransmission timeout, and the longest. Linux waits up to 120 s, which no heartbeat survives.
 const FIRST_TIMEOUT: Millis = 200;
@@ -26,7 +27,9 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    fn time(&self, rng: &mut Rng, now: Millis) -> Millis {
+    /// What is sent in one millisecond shares its fate, so that the order in which it is does not matter.
+    fn time(&self, seed: u64, now: Millis) -> Millis {
+        let mut rng = Rng::with_seed(digest(seed, now));
         let mut at = now + self.latency + rng.u64(0..=self.jitter);
         let mut timeout = FIRST_TIMEOUT;
         while self.loss > 0 && rng.u32(0..1_000) < self.loss {
@@ -50,6 +53,7 @@ pub(crate) enum End {
 #[derive(Debug)]
 pub(crate) struct Flow {
     link: Link,
+    seed: u64,
     send_buffer: usize,
     receive_buffer: usize,
     waiting: VecDeque<Bytes>,
@@ -70,9 +74,10 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    pub(crate) fn new(link: Link, send_buffer: usize, receive_buffer: usize) -> Self {
+    pub(crate) fn new(link: Link, seed: u64, send_buffer: usize, receive_buffer: usize) -> Self {
         Self {
             link,
+            seed,
             send_buffer,
             receive_buffer,
             waiting: VecDeque::new(),
@@ -160,7 +165,7 @@ impl Flow {
     }
 
     /// Sends what the window allows. Returns when to call [`Self::arrive`], unless that is known.
-    pub(crate) fn pump(&mut self, rng: &mut Rng, now: Millis) -> Option<Millis> {
+    pub(crate) fn pump(&mut self, now: Millis) -> Option<Millis> {
         while let Some(first) = self.waiting.front_mut() {
             let window = self.receive_buffer - self.arrived_len - self.flying_len;
             let len = first.len().min(self.link.segment).min(window);
@@ -171,13 +176,13 @@ impl Flow {
             if first.is_empty() {
                 self.waiting.pop_front();
             }
-            self.last_at = self.link.time(rng, now).max(self.last_at);
+            self.last_at = self.link.time(self.seed, now).max(self.last_at);
             self.waiting_len -= len;
             self.flying_len += len;
             self.flying.push_back((self.last_at, piece));
         }
         if self.waiting.is_empty() && self.end == End::Queued {
-            self.last_at = self.link.time(rng, now).max(self.last_at);
+            self.last_at = self.link.time(self.seed, now).max(self.last_at);
             self.end = End::Flying(self.last_at);
         }
         self.await_first(now)

@@ -79,7 +79,8 @@ fn populate(hub: Hub, shared: Shared, door: Door, mut rng: Rng, scale: Scale) ->
         let Publisher { every, smallest, largest, .. } = &publishers[channel];
         let bytes_per_second = (smallest + largest) / 2 * 1_000 / *every as usize;
         let persona = Persona::new(&mut rng, bytes_per_second, *largest);
-        Client { id, channel, persona, rng, call: None, stalls_until: 0, fault: 0 }
+        let ears = rng.fork();
+        Client { id, channel, persona, rng, ears, call: None, stalls_until: 0, fault: 0 }
     });
     let clients: Vec<_> = clients.collect();
     let calm_from = 1_000 * scale.seconds;

@@ -76,7 +76,7 @@ impl Wire {
     fn pump(&mut self, way: Way, shared: &Shared) {
         let mut agenda = shared.lock();
         let flow = if way == Way::Down { &mut self.down } else { &mut self.up };
-        if let Some(at) = flow.pump(&mut self.rng, agenda.now()) {
+        if let Some(at) = flow.pump(agenda.now()) {
             agenda.schedule(at, Event::Arrive(self.id, way));
         }
     }

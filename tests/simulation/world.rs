@@ -186,7 +186,7 @@ impl World {
         }
         let client = &mut self.clients[id];
         let persona = client.persona;
-        let flow = |send, receive| Flow::new(persona.link, send, receive);
+        let mut flow = |send, receive| Flow::new(persona.link, client.rng.u64(..), send, receive);
         let flows = (flow(persona.send_buffer, persona.receive_buffer), flow(4 << 10, 4 << 10));
         let wire = self.lines.len();
         let audit = Audit::new(wire, client.channel, now);
