@@ -110,7 +110,7 @@ impl Persona {
     /// Reads less than is published, so little that it may not see a Ping in time, or a little more.
     fn make_slow(&mut self, rng: &mut Rng, bytes_per_second: usize, largest: usize) {
         let rate = bytes_per_second * rng.usize(40..130) / 100;
-        self.allowance = Some((rate / 10).max(1));
+        self.allowance = Some((rate / 10).max(5));
         let buffers = (rate * rng.usize(20..150) / 100 / 2).max(largest / 2 + 300);
         (self.send_buffer, self.receive_buffer) = (buffers, buffers);
     }
