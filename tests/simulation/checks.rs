@@ -1,6 +1,7 @@
 //! What must be true: now and then while the simulation runs, and at its end.
 
 use super::agenda::Millis;
+use super::audit::digest;
 use super::client::Heard;
 use super::world::World;
 
@@ -18,12 +19,13 @@ pub(crate) struct Counts {
 pub(crate) struct Summary {
     pub(crate) counts: Counts,
     pub(crate) connections: u64,
+    /// Until the server shut down, as the digest.
     pub(crate) killed: u64,
     pub(crate) gaps: u64,
     /// Frames sent and never read.
     pub(crate) lost: u64,
     pub(crate) verified: u64,
-    /// Of who sent and read what, and when.
+    /// Of who sent and read what, and when, until the server shut down.
     pub(crate) digest: u64,
 }
 
@@ -149,11 +151,20 @@ impl World {
         summary
     }
 
+    /// Of who sent and read what, and when.
+    pub(crate) fn digest(&self) -> u64 {
+        let mut heard: Vec<_> = self.past.iter().map(|heard| heard.as_ref().map_or(0, |heard| heard.digest)).collect();
+        for call in self.clients.iter().filter_map(|client| client.call.as_ref()) {
+            heard[call.wire] = call.heard.digest;
+        }
+        let pairs = self.lines.iter().zip(heard);
+        pairs.fold(0, |sum, (line, heard)| digest(digest(sum, line.lock().audit.digest), heard))
+    }
+
     /// Adds up what the server sent and what the clients read.
     fn account(&self) -> Summary {
-        let agenda = self.shared.lock();
-        let (counts, verified, killed) = (self.counts(), self.verified, agenda.killed);
-        let mut summary = Summary { counts, connections: 0, killed, gaps: 0, lost: 0, verified, digest: 0 };
+        let (counts, verified) = (self.counts(), self.verified);
+        let mut summary = Summary { counts, connections: 0, killed: 0, gaps: 0, lost: 0, verified, digest: 0 };
         let mut read = 0;
         for (line, heard) in self.lines.iter().zip(&self.past) {
             let wire = line.lock();
@@ -169,7 +180,6 @@ impl World {
             summary.lost += audit.whole - heard.messages;
             summary.connections += u64::from(audit.opened_at.is_some());
             summary.gaps += audit.gaps;
-            summary.digest = super::audit::digest(super::audit::digest(summary.digest, audit.digest), heard.digest);
         }
         assert_eq!(read + summary.lost, counts.sent, "sent is what was read, and what was cut off");
         summary

@@ -151,7 +151,7 @@ async fn simulate(seed: u64, scale: Scale) -> Summary {
     }
     let now = now + 2_000;
     world.run(now).await;
-    let healthy = world.healthy(now);
+    let (healthy, digest, killed) = (world.healthy(now), world.digest(), world.shared.lock().killed);
     world.shared.lock().draining = Some(now);
     let (how, code) = [(Shutdown::GoingAway, 1001), (Shutdown::Restart, 1012)][world.rng.usize(0..2)];
     shutdown.send(how).expect("it runs");
@@ -159,5 +159,5 @@ async fn simulate(seed: u64, scale: Scale) -> Summary {
     assert!(server.is_finished(), "the server drains for longer than it may");
     server.await.expect("no panic").expect("no writer died");
     world.run(now + rules.drain + 20_000).await;
-    world.check_end(&healthy, code)
+    Summary { digest, killed, ..world.check_end(&healthy, code) }
 }
