@@ -63,6 +63,9 @@ pub(crate) struct Rules {
     pub(crate) timeout: Millis,
     pub(crate) handshake: Millis,
     pub(crate) drain: Millis,
+    /// How long a socket may take nothing, and a client may lag; zero is for ever.
+    pub(crate) write: Millis,
+    pub(crate) evict: Millis,
 }
 
 /// Behind a mutex that is never contended: everything runs on one thread.
@@ -194,7 +197,7 @@ impl Agenda {
         (published.len() - published.iter().rev().take_while(|message| message.at > at).count()) as u64
     }
 
-    pub(crate) fn violate(&mut self, what: String) {
+    pub(crate) fn violate(&mut self, what: &str) {
         let now = self.now();
         if self.violations.len() < 10 {
             self.violations.push(format!("at {now} ms: {what}"));

@@ -11,6 +11,10 @@ const LINGER: Millis = 2_000;
 const REPRIEVE: Millis = 500;
 /// Timers fire up to a millisecond late, and one deadline may be made of several.
 const SLACK: Millis = 5;
+/// What a client is told that is ended, by `disconnect.rs`.
+const HEARTBEAT: &str = "heartbeat timeout";
+const STALLED: &str = "write timeout";
+const SLOW: &str = "slow consumer";
 
 /// One connection, as its server should see it.
 #[derive(Debug)]
@@ -31,7 +35,12 @@ pub(crate) struct Audit {
     /// Since when the socket takes bytes, and whether it does.
     pub(crate) writable_at: Millis,
     pub(crate) is_blocked: bool,
+    blocked_at: Millis,
+    /// When it last took bytes, and when all that there was.
+    took_at: Millis,
+    clear_at: Millis,
     pinged_at: Option<Millis>,
+    told: Option<&'static str>,
     pub(crate) ponged_at: Option<Millis>,
     pub(crate) close: Option<(u16, Millis)>,
     /// When the client's Close, its end or its reset came.
@@ -56,7 +65,11 @@ impl Audit {
             bytes: 0,
             writable_at: now,
             is_blocked: false,
+            blocked_at: 0,
+            took_at: now,
+            clear_at: now,
             pinged_at: None,
+            told: None,
             ponged_at: None,
             close: None,
             leaves_at: None,
@@ -65,17 +78,28 @@ impl Audit {
         }
     }
 
-    /// The socket took these.
-    pub(crate) fn take(&mut self, bytes: &[u8], agenda: &mut Agenda) {
+    /// The socket takes nothing.
+    pub(crate) fn block(&mut self, agenda: &Agenda) {
+        if !std::mem::replace(&mut self.is_blocked, true) {
+            self.blocked_at = agenda.now();
+        }
+    }
+
+    /// The socket took these, and with them all that there was, or not.
+    pub(crate) fn take(&mut self, bytes: &[u8], is_all: bool, agenda: &mut Agenda) {
         let now = agenda.now();
         let mut frames = std::mem::take(&mut self.frames);
         let was_open = self.opened_at.is_some();
         let taken = frames.feed(bytes, now, &mut |item| self.check(&item, agenda, now));
         self.frames = frames;
+        self.took_at = now;
+        if is_all && self.last == agenda.newest(self.channel) {
+            self.clear_at = now;
+        }
         // The answer goes out before anything else, in a write of its own.
         self.bytes += if was_open { bytes.len() as u64 } else { 0 };
         if let Err(what) = taken {
-            agenda.violate(format!("wire {}: {what}", self.wire));
+            agenda.violate(&format!("wire {}: {what}", self.wire));
         }
     }
 
@@ -91,7 +115,9 @@ impl Audit {
             Item::Frame { opcode: CLOSE, payload, .. } => {
                 let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
                 self.close = Some((code, now));
-                Ok(())
+                let reasons = [HEARTBEAT, STALLED, SLOW];
+                self.told = reasons.into_iter().find(|reason| payload.get(2..) == Some(reason.as_bytes()));
+                if self.told.is_some() { self.judge(agenda, now) } else { Ok(()) }
             }
             Item::Frame { opcode, .. } => {
                 if opcode == PING {
@@ -190,6 +216,14 @@ impl Audit {
             return if now > until { Err("over, and still there".to_owned()) } else { Ok(()) };
         }
         let since = self.ponged_at.unwrap_or(0).max(opened);
+        if self.may_be_ending(agenda, now) {
+            return Ok(());
+        }
+        let stalls = now.saturating_sub(self.blocked_at.max(self.took_at));
+        let Rules { write, .. } = agenda.rules;
+        if self.is_blocked && write > 0 && stalls > write + SLACK + agenda.paused_since(self.blocked_at) {
+            return Err(format!("takes nothing for {stalls} ms, and still there"));
+        }
         let paused = agenda.paused_since(since);
         let late = if paused > 0 { paused + REPRIEVE } else { 0 };
         if now > since + interval + timeout + GRACE + SLACK + late {
@@ -203,21 +237,58 @@ impl Audit {
         let now = agenda.now();
         self.dropped_at = Some(now);
         self.digest = digest(self.digest, now);
-        let told = matches!(self.close, Some((1008, _)));
-        if self.opened_at.is_none() || (self.close.is_some() && !told) || (agenda.draining.is_some() && !told) {
+        let told = self.told;
+        let is_else = self.close.is_some() || agenda.draining.is_some();
+        if self.opened_at.is_none() || (told.is_none() && is_else) {
             return;
         }
-        if !told && let Some(leaves) = self.leaves_at {
-            // In the same moment it may have been killed before the server read that it goes.
-            agenda.maybe_killed += u64::from(leaves == now);
+        if told.is_none()
+            && let Some(leaves) = self.leaves_at
+        {
+            // In the same moment it may have been killed before the server read that it goes, or a Close was
+            // on its way.
+            agenda.maybe_killed += u64::from(leaves == now || agenda.rules.evict > 0);
             return;
         }
         agenda.killed += 1;
-        let asked = now.saturating_sub(agenda.rules.timeout + GRACE) + SLACK;
-        if let Some(ponged) = self.ponged_at.filter(|ponged| (asked..now).contains(ponged)) {
-            let pinged = self.pinged_at;
-            agenda.violate(format!("wire {} was killed, and had said Pong at {ponged} to {pinged:?}", self.wire));
+        if told.is_none()
+            && let Err(what) = self.judge(agenda, now)
+        {
+            agenda.violate(&format!("wire {}: {what}", self.wire));
         }
+    }
+
+    /// It is killed: whether it may be.
+    fn judge(&self, agenda: &Agenda, now: Millis) -> Result<(), String> {
+        let Rules { timeout, write, evict, .. } = agenda.rules;
+        let asked = now.saturating_sub(timeout + GRACE) + SLACK;
+        let ponged = self.ponged_at.filter(|ponged| (asked..now).contains(ponged));
+        let may_stall = write > 0 && now + 1 >= self.took_at + write;
+        let may_lag = evict > 0 && now + 1 >= self.clear_at + evict;
+        let is_right = match self.told {
+            Some(HEARTBEAT) => ponged.is_none(),
+            Some(STALLED) => may_stall,
+            Some(_) => may_lag,
+            None => ponged.is_none() || may_stall || (may_lag && now + 1 >= self.clear_at + evict + LINGER),
+        };
+        let Self { told, took_at, clear_at, pinged_at, .. } = self;
+        is_right.then_some(()).ok_or_else(|| {
+            format!(
+                "killed ({told:?}): asked at {pinged_at:?}, said Pong at {ponged:?}, took something at {took_at} and \
+                 everything at {clear_at}"
+            )
+        })
+    }
+
+    /// It may have been evicted, and its socket does not take the Close.
+    fn may_be_ending(&self, agenda: &Agenda, now: Millis) -> bool {
+        let evict = agenda.rules.evict;
+        evict > 0 && self.is_blocked && now + 1 >= self.clear_at + evict
+    }
+
+    /// It is there, and nobody has said that it ends.
+    pub(crate) fn goes_on(&self, agenda: &Agenda) -> bool {
+        self.is_member() && !self.may_be_ending(agenda, agenda.now())
     }
 }
 

@@ -80,7 +80,7 @@ impl World {
                 violations.push(format!("{alive} frames of channel {channel} are alive, and {most} may be"));
             }
         }
-        violations.into_iter().for_each(|what| agenda.violate(what));
+        violations.into_iter().for_each(|what| agenda.violate(&what));
     }
 
     /// Nothing has happened for a while: everybody who is there has had everything, and only the dead are gone.
@@ -99,7 +99,8 @@ impl World {
         }
         let agenda = self.shared.lock();
         let disconnects = self.hub.metrics().disconnects.get();
-        let counted = disconnects.get("heartbeat").copied().unwrap_or(0);
+        let count = |reason| disconnects.get(reason).copied().unwrap_or(0);
+        let counted = count("heartbeat") + count("stalled") + count("slow");
         let killed = agenda.killed..=agenda.killed + agenda.maybe_killed;
         assert!(killed.contains(&counted), "{counted} counted as killed, and {killed:?} were");
     }
@@ -111,7 +112,7 @@ impl World {
             let call = client.call.as_ref()?;
             let wire = call.lock();
             let (audit, persona) = (&wire.audit, &client.persona);
-            let goes_on = audit.is_open() && audit.close.is_none() && audit.leaves_at.is_none();
+            let goes_on = audit.goes_on(&self.shared.lock());
             let is_well = client.stalls_until <= now && wire.cut_until <= now && !audit.is_blocked && !call.is_mute;
             let is_healthy = goes_on && is_well && persona.allowance.is_none();
             is_healthy.then_some((call.wire, persona.is_prompt()))

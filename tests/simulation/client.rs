@@ -92,14 +92,14 @@ impl Client {
             let Some(bytes) = wire.hear(most.min(piece), shared) else { break };
             most -= bytes.len();
             if let Err(what) = call.take(&bytes, &mut wire, &mut hear) {
-                shared.lock().violate(format!("client {} of wire {}: {what}", self.id, call.wire));
+                shared.lock().violate(&format!("client {} of wire {}: {what}", self.id, call.wire));
             }
         }
         if call.is_pristine && self.persona.is_prompt() {
             let most = self.persona.link.latency + self.persona.link.jitter + SLACK;
             if call.heard.slowest > most {
                 let what = format!("client {}, {most} ms away, was told after {} ms", self.id, call.heard.slowest);
-                shared.lock().violate(what);
+                shared.lock().violate(&what);
             }
         }
     }

@@ -43,6 +43,8 @@ fn rules(rng: &mut Rng) -> Rules {
         timeout: rng.u64(1_000..4_000),
         handshake: rng.u64(2_000..6_000),
         drain: rng.u64(2_000..6_000),
+        write: [0, rng.u64(1_000..9_000)][rng.usize(0..2)],
+        evict: [0, rng.u64(2_000..15_000)][rng.usize(0..2)],
     }
 }
 
@@ -51,6 +53,8 @@ fn config(rules: &Rules, workers: usize) -> Config {
         queue_size: rules.ring as usize,
         heartbeat_interval: Duration::from_millis(rules.interval),
         heartbeat_timeout: Duration::from_millis(rules.timeout),
+        write_timeout: Duration::from_millis(rules.write),
+        evict_after: Duration::from_millis(rules.evict),
         ..WsConfig::default()
     };
     Config {

@@ -210,7 +210,7 @@ impl AsyncWrite for Stream {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if wire.audit.is_blocked || wire.down.room() == 0 {
-            wire.audit.is_blocked = true;
+            wire.audit.block(&self.shared.lock());
             wire.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -223,7 +223,7 @@ impl AsyncWrite for Stream {
             let len = slice.len().min(taken - bytes.len());
             bytes.extend_from_slice(&slice[..len]);
         }
-        wire.audit.take(&bytes, &mut self.shared.lock());
+        wire.audit.take(&bytes, taken == offered, &mut self.shared.lock());
         wire.down.push(bytes.freeze());
         wire.pump(Way::Down, &self.shared);
         Poll::Ready(Ok(taken))

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 use tickcast::fanout::{Channel, Hub, Message};
 
-use super::agenda::{Event, Millis, Published, Shared, Way};
+use super::agenda::{Agenda, Event, Millis, Published, Shared, Way};
 use super::audit::Audit;
 use super::client::{Client, Heard, next_read};
 use super::door::Door;
@@ -116,7 +116,7 @@ impl World {
             }
             Event::Fault(id) => self.fault(now, id),
             Event::Heal(id, number) => self.heal(now, id, number),
-            Event::Verify(id, number, seq) => self.verify(id, number, seq),
+            Event::Verify(id, number, seq) => self.verify(now, id, number, seq),
             Event::Leave(wire) => {
                 let id = self.lines[wire].lock().client;
                 if self.clients[id].call.as_ref().is_some_and(|call| call.wire == wire) {
@@ -135,6 +135,9 @@ impl World {
     /// The clock goes on without the server, which does not get the thread before all that happens meanwhile
     /// has happened.
     fn pause(&mut self, now: Millis, duration: Millis) {
+        if now < self.shared.lock().clock() {
+            return;
+        }
         let mut advance = std::pin::pin!(tokio::time::advance(Duration::from_millis(duration)));
         // The clock goes on with the first poll; what is left would be to yield.
         assert!(advance.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
@@ -287,30 +290,43 @@ impl World {
     fn heal(&mut self, now: Millis, id: usize, number: u64) {
         let client = &mut self.clients[id];
         client.hear(client.persona.allowance.unwrap_or(usize::MAX), &self.shared);
+        let client = &self.clients[id];
         if client.fault == number && client.call.is_some() {
             let mut agenda = self.shared.lock();
-            let backlog = (agenda.rules.ring as usize + 1) * (self.publishers[client.channel].largest + 20);
             // A retransmission may have been put off by as much as the fault lasted.
-            let until = now + client.persona.patience(backlog) + LAST_TIMEOUT;
+            let until = now + self.patience(id, &agenda) + LAST_TIMEOUT;
             let newest = agenda.newest(client.channel);
             agenda.schedule(until, Event::Verify(id, number, newest));
         }
         self.end_if_over(id);
     }
 
-    fn verify(&mut self, id: usize, number: u64, seq: u64) {
+    /// How long it may take until a client whom nothing ails has all that was published.
+    fn patience(&self, id: usize, agenda: &Agenda) -> Millis {
+        let Client { channel, persona, .. } = &self.clients[id];
+        persona.patience((agenda.rules.ring as usize + 1) * (self.publishers[*channel].largest + 20))
+    }
+
+    fn verify(&mut self, now: Millis, id: usize, number: u64, seq: u64) {
+        let mut agenda = self.shared.lock();
+        let until = agenda.resumed_at() + self.patience(id, &agenda);
+        if now < until {
+            agenda.schedule(until, Event::Verify(id, number, seq));
+            return;
+        }
+        drop(agenda);
         let client = &self.clients[id];
         let Some(call) = client.call.as_ref().filter(|_| client.fault == number) else {
             return;
         };
         let wire = call.lock();
         let audit = &wire.audit;
-        let goes_on = audit.is_open() && audit.close.is_none() && audit.leaves_at.is_none();
+        let goes_on = audit.goes_on(&self.shared.lock());
         let heard = call.heard.last;
         drop(wire);
         if goes_on && heard < seq {
             let what = format!("client {id} has {heard} and not {seq}, well after everything was well");
-            self.shared.lock().violate(what);
+            self.shared.lock().violate(&what);
         }
         self.verified += u64::from(goes_on);
     }
