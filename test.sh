@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs all of them: format, lints, documentation, all targets,
-# every test (third-party clients and a browser among them), a smoke run of every benchmark, of the comparison and of
-# the profilers, and a count of instructions.
+# every test (third-party clients, a browser and a conformance suite among them), a smoke run of every
+# benchmark, of the comparison and of the profilers, and a count of instructions.
 #
 #   ./test.sh              everything
 #   ./test.sh --no-install everything, with what is there already
@@ -74,12 +74,15 @@ cargo fmt --all --check
 step "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo clippy --package tickcast --bins --features sampler --locked -- -D warnings
+cargo clippy --package tickcast --all-targets --features echo --locked -- -D warnings
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 step "all targets"
 cargo build --workspace --all-targets --locked
 step "tests"
 cargo test --workspace --lib --bins --tests --examples --locked
+step "conformance (RFC 6455)"
+if [ "$install" = yes ]; then tests/autobahn/run.sh; else tests/autobahn/run.sh --no-install; fi
 step "examples in the documentation"
 cargo test --workspace --doc --locked
 step "benchmarks, once"

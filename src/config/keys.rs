@@ -30,7 +30,7 @@ pub struct Key {
 
 impl Key {
     /// All keys, in the order in which they are shown.
-    pub fn all() -> impl Iterator<Item = &'static Self> {
+    pub fn all() -> impl Iterator<Item = &'static Self> + Clone {
         GROUPS.iter().copied().flatten()
     }
 

@@ -15,10 +15,13 @@
 
 mod accept;
 mod admission;
+mod allowance;
 mod budget;
 mod clients;
 mod disconnect;
 mod drain;
+#[cfg(feature = "echo")]
+mod echo;
 mod exposition;
 #[cfg(test)]
 mod fake;
@@ -172,8 +175,7 @@ impl<L: Accept> Server<L> {
         let mut writers = JoinSet::new();
         let enter = |seats: &Arc<Seats>| {
             let entrance = Arc::new(Entrance::new(Arc::clone(seats.shard())));
-            let config = context.config.ws.clone();
-            let writer = Writer::new(context.hub.clone(), Arc::clone(&entrance), config, phase.subscribe());
+            let writer = Writer::new(context.hub.clone(), Arc::clone(&entrance), &context.config, phase.subscribe());
             writers.spawn(writer.run());
             entrance
         };

@@ -94,8 +94,9 @@ impl Bench {
         let mut desk = Desk {
             counters: self.shard.counters(),
             scratch: &mut self.scratch,
+            bytes_read: &mut 0,
             queue_size: self.queue_size,
-            max_message: 1 << 10,
+            allowance: Allowance::new(1 << 10, 0),
         };
         let visit = serve(session, &mut desk);
         self.received.take(&std::mem::take(&mut self.io.wire().written));

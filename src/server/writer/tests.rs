@@ -150,15 +150,16 @@ impl Bench {
 
 async fn run(seed: u64) {
     let mut rng = Rng::with_seed(seed);
-    let mut config = Config::default().ws;
-    config.queue_size = [1, 2, 8, 50, 100][rng.usize(..5)];
-    let hub = Hub::new(HubConfig { queue_size: config.queue_size, ..HubConfig::default() });
+    let mut config = Config::default();
+    config.limits.messages_per_second = 0;
+    config.ws.queue_size = [1, 2, 8, 50, 100][rng.usize(..5)];
+    let hub = Hub::new(HubConfig { queue_size: config.ws.queue_size, ..HubConfig::default() });
     let channels = ["a", "b"].map(|name| hub.channel(name).expect("a name")).into();
     let shard = hub.add_shard();
     let seats = [Arc::new(Seats::new(Arc::clone(&shard)))];
     let entrance = Arc::new(Entrance::new(shard));
     let (phase, seen) = watch::channel(Phase::Serving);
-    let writer = tokio::spawn(Writer::new(hub.clone(), Arc::clone(&entrance), config, seen).run());
+    let writer = tokio::spawn(Writer::new(hub.clone(), Arc::clone(&entrance), &config, seen).run());
     let mut bench = Bench { rng, hub, channels, seats, entrance, clients: Vec::new(), next_seed: seed << 32 };
     for _ in 0..3 {
         for _ in 0..300 {
