@@ -87,6 +87,13 @@ impl Book {
         *self.findings.entry(key).or_default() += 1;
     }
 
+    /// A server that is gone does nothing wrong, and nothing right.
+    pub(crate) fn close(&mut self) {
+        let failed = |row: &Row| row.opened > 0 && row.count(|end| end == End::Failed) == row.opened;
+        let unreached: Vec<_> = self.rows.iter().filter(|(_, row)| failed(row)).map(|(kind, _)| *kind).collect();
+        unreached.into_iter().for_each(|kind| self.forbid(kind, "no connection could be made"));
+    }
+
     pub(crate) fn is_clean(&self) -> bool {
         self.findings.is_empty()
     }

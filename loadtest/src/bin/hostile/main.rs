@@ -61,6 +61,7 @@ fn perform(options: &Options) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let stage = Rc::new(Stage::new(options));
     tokio::task::LocalSet::new().block_on(&runtime, attack(&stage, options));
+    stage.book.borrow_mut().close();
     let book = stage.book.borrow();
     std::io::stdout().write_all(book.table().as_bytes()).context("cannot write the table")?;
     if let Some(path) = &options.json {
