@@ -179,6 +179,8 @@ def check_clients(alone, attacked, hostile):
     before, during = (report["latency"]["delivery_us"]["p99"] / 1000 for report in (alone, attacked))
     lines.append(("healthy: p99 during the attack, ms", f"{during:.1f}", f"< {MAX_P99:,}", during < MAX_P99))
     lines.append(("healthy: p99 during the attack, over alone", f"{during / before:.2f}x", "told only", None))
+    kinds = len({kind["kind"] for report in hostile for kind in report["kinds"] if kind["connections"]})
+    lines.append(("kinds of hostile clients that came", str(kinds), "11", kinds == 11))
     forbidden = sum(finding["count"] for report in hostile for finding in report["forbidden"])
     lines.append(("forbidden answers to hostile clients", f"{forbidden:,}", "0", forbidden == 0))
     return lines
