@@ -102,6 +102,8 @@ step "every server under load, once"
 loadtest/compare.sh --smoke
 step "what is promised beyond a steady load, once"
 loadtest/performance.sh --smoke
+step "a soak among hostile clients, a minute of it"
+loadtest/soak.sh --smoke
 step "the profilers, once"
 export PROFILING_INSTALL=$install
 profiling/flamegraph.sh --smoke

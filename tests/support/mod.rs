@@ -105,6 +105,21 @@ impl Server {
         }
     }
 
+    /// Ends it, which must be clean; returns all it has said on stderr.
+    pub fn end(&mut self) -> String {
+        self.signal("-INT");
+        let (status, _) = self.wait();
+        assert!(status.success(), "{status}");
+        let rest: Vec<_> = self.lines.get_mut().expect("no panic").iter().collect();
+        self.seen.extend(rest);
+        self.seen.join("\n")
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("a process").count()
+    }
+
     pub fn get(&self, path: &str) -> http::Answer {
         http::request(self.address, "GET", path, &[], b"")
     }
