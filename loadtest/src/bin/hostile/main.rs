@@ -13,6 +13,7 @@ mod kind;
 mod options;
 mod peer;
 mod stage;
+#[allow(dead_code, reason = "the load test asks more of a URL")]
 #[path = "../../wire/url.rs"]
 mod url;
 #[allow(dead_code, reason = "the load test reads more kinds of values")]
