@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs all of them: format, lints, documentation, all targets,
-# every test (third-party clients and a browser among them), a smoke run of every benchmark, of the comparison and of
-# the profilers, and a count of instructions.
+# every test (third-party clients, a browser and a conformance suite among them), a smoke run of every
+# benchmark, of the comparison and of the profilers, and a count of instructions.
 #
 #   ./test.sh              everything
 #   ./test.sh --no-install everything, with what is there already
@@ -40,8 +40,10 @@ install_runner() { # counts instructions; must be of the same version as the lib
 install_tools() {
   missing=()
   need cc gcc libc6-dev
+  need c++ g++
   need python3 python3 python3-venv
   need curl curl
+  need openssl openssl
   need node nodejs
   need npm npm
   need valgrind valgrind
@@ -71,21 +73,31 @@ install_tools() {
 
 step "format"
 cargo fmt --all --check
+cargo fmt --manifest-path fuzz/Cargo.toml --check
 step "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo clippy --package tickcast --bins --features sampler --locked -- -D warnings
+cargo clippy --package tickcast --all-targets --features echo --locked -- -D warnings
+cargo clippy --manifest-path fuzz/Cargo.toml --all-targets --locked --target-dir "${CARGO_TARGET_DIR:-target}/fuzz" -- -D warnings
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 step "all targets"
 cargo build --workspace --all-targets --locked
 step "tests"
-cargo test --workspace --lib --bins --tests --examples --locked
+# The models are run by loom, below.
+cargo test --workspace --exclude models --lib --bins --tests --examples --locked
+step "conformance (RFC 6455)"
+if [ "$install" = yes ]; then tests/autobahn/run.sh; else tests/autobahn/run.sh --no-install; fi
 step "examples in the documentation"
 cargo test --workspace --doc --locked
+step "models of the lock-free parts"
+proofs/loom.sh
 step "benchmarks, once"
 cargo test --benches --locked
 step "instructions, against the last release"
 cargo bench --bench instructions --locked -- --check
+step "what needs a nightly toolchain"
+proofs/nightly.sh
 step "every server under load, once"
 loadtest/compare.sh --smoke
 step "what is promised beyond a steady load, once"

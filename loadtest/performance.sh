@@ -16,6 +16,8 @@ Cases (all, if none is given):
   large     100 clients of a small channel alone, and beside 1,000 that get 2.5 MB each two seconds
   publish   how long a publish call takes: to 1, 1,000 and 10,000 clients; half of them stalled
   memory    resident memory with 10,000 idle clients and after they left, several times
+  tls       plain beside TLS: 1,000 clients that get a snapshot of 30 symbols (6 KiB) ten times a second, and 1 KiB
+            500 times; CPU of 10,000 handshakes and memory of 10,000 idle clients
 
 Options:
   --rounds N            [default: 5]
@@ -26,7 +28,7 @@ Options:
   --smoke               one short round of everything with few clients
   -h, --help            print this
 
-Needs Linux, taskset, curl and python3. Reports, as JSON, and logs are kept in target/performance/<date>.
+Needs Linux, taskset, curl, python3 and, for tls, openssl. Reports, as JSON, and logs are kept in target/performance/<date>.
 
 Exit status: 0 done, 1 something failed or was interrupted, 2 bad arguments.
 END
@@ -45,7 +47,7 @@ while (($#)); do
     case $1 in
         -h | --help) usage && exit 0 ;;
         --smoke) smoke=true rounds=1 && shift && continue ;;
-        backlog | slow | storm | large | publish | memory) cases+=("$1") && shift && continue ;;
+        backlog | slow | storm | large | publish | memory | tls) cases+=("$1") && shift && continue ;;
         --rounds | --server | --server-cpus | --loadtest-cpus) [[ -n ${2-} ]] || reject "$1 needs a value" ;;
         *) reject "unknown argument '$1'" ;;
     esac
@@ -57,7 +59,7 @@ while (($#)); do
     esac
     shift 2
 done
-((${#cases[@]})) || cases=(backlog slow storm large publish memory)
+((${#cases[@]})) || cases=(backlog slow storm large publish memory tls)
 
 # Ten thousand clients, a thousand, a hundred; how long one run is measured.
 if $smoke; then
@@ -66,7 +68,8 @@ else
     many=10000 some=1000 few=100 seconds=6
 fi
 
-server='' address='' crowd=()
+# Of the server that runs: `s` if it encrypts, and what its clients have to be told then.
+server='' address='' s='' trust=() crowd=()
 stop() {
     kill -TERM -- "-$1" 2>/dev/null || return 0
     wait "$1" 2>/dev/null || true
@@ -99,14 +102,17 @@ mkdir -p "$out"
 
 # ---------------------------------------------------------------- a server and its crowds
 
+# begin_server OPTIONS...
 begin_server() {
     local tries
     end_server
+    s='' trust=()
+    [[ "$*" != *--tls-cert* ]] || s=s trust=(--insecure)
     : >"$out/server.log"
-    taskset -c "$server_cpus" "${command[@]}" --source none --listen 127.0.0.1:0 >"$out/server.log" 2>&1 &
+    taskset -c "$server_cpus" "${command[@]}" --source none --listen 127.0.0.1:0 "$@" >"$out/server.log" 2>&1 &
     server=$!
     for ((tries = 0; tries < 200; tries++)); do
-        address=$(sed -nE 's|^(tickcast .* )?listening on http://([^/]+)/.*|\2|p' "$out/server.log")
+        address=$(sed -nE 's|^(tickcast .* )?listening on https?://([^/]+)/.*|\2|p' "$out/server.log")
         [[ -z $address ]] || return 0
         sleep 0.05
     done
@@ -117,8 +123,8 @@ begin_server() {
 load() {
     local channel=$1 file=$2 status=0
     shift 2
-    taskset -c "$loadtest_cpus" "$loadtest" --quiet --url "ws://$address/ws/$channel" --ramp 1s --warmup 2s \
-        --publish-url "http://$address/publish/$channel" --server-pid "$server" --json "$file" "$@" \
+    taskset -c "$loadtest_cpus" "$loadtest" --quiet "${trust[@]}" --url "ws$s://$address/ws/$channel" --ramp 1s --warmup 2s \
+        --publish-url "http$s://$address/publish/$channel" --server-pid "$server" --json "$file" "$@" \
         </dev/null >"${file%.json}.log" 2>&1 || status=$?
     # 98: valid with a warning that is in the log and in the report.
     ((status == 0 || status == 98)) || fail "loadtest ended with $status: $(tail -n 3 "${file%.json}.log")"
@@ -131,7 +137,7 @@ crowd() {
     shift 3
     # shellcheck disable=SC2016 # the inner shell expands it
     bash -c 'sleep "$0" && exec "$@"' "$later" taskset -c "$loadtest_cpus" "$loadtest" --quiet \
-        --url "ws://$address/ws/$channel" --connections "$clients" --ramp 1s --duration 1000s "$@" \
+        "${trust[@]}" --url "ws$s://$address/ws/$channel" --connections "$clients" --ramp 1s --duration 1000s "$@" \
         </dev/null >"$out/crowd.log" 2>&1 &
     crowd+=($!)
 }
@@ -156,7 +162,7 @@ time.sleep(1000)' "${address%:*}" "${address##*:}" "$1" "$2" </dev/null >"$out/s
     wait_for_clients "$1" "$2"
 }
 
-metric() { curl -fsS "http://$address/metrics" | awk -v name="$1" '$1 == name { print $2 }'; }
+metric() { curl -fsSk "http$s://$address/metrics" | awk -v name="$1" '$1 == name { print $2 }'; }
 wait_for_clients() {
     local tries
     for ((tries = 0; tries < 600; tries++)); do
@@ -165,7 +171,7 @@ wait_for_clients() {
     done
     fail "not $2 clients of $1 after a minute"
 }
-say_hello() { curl -fsS -o "$out/answer" -H 'content-type: text/plain' -d hello "http://$address/publish/$1"; }
+say_hello() { curl -fsSk -o "$out/answer" -H 'content-type: text/plain' -d hello "http$s://$address/publish/$1"; }
 cpu_ticks() { awk '{ print $14 + $15 }' "/proc/$server/stat"; }
 resident_kib() { awk '$1 == "VmRSS:" { print $2 }' "/proc/$server/status"; }
 
@@ -260,6 +266,30 @@ memory() {
     done
 }
 
+tls() {
+    local kind options before start
+    if [[ ! -e $out/cert.pem ]]; then
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 7 -subj /CN=127.0.0.1 \
+            -addext subjectAltName=IP:127.0.0.1 -keyout "$out/key.pem" -out "$out/cert.pem" 2>"$out/openssl.log" ||
+            fail "openssl makes no certificate: $(tail -n 1 "$out/openssl.log")"
+    fi
+    for kind in plain encrypted; do
+        options=()
+        [[ $kind == plain ]] || options=(--tls-cert "$out/cert.pem" --tls-key "$out/key.pem")
+        begin_server "${options[@]}" && load bench "$out/tls-$kind-$1.json" --connections "$some" --publish-rate 10 \
+            --payload 6KiB --duration "${seconds}s"
+        begin_server "${options[@]}" && load bench "$out/burst-$kind-$1.json" --connections "$some" \
+            --publish-rate 500 --duration "${seconds}s"
+        begin_server "${options[@]}" && say_hello bench
+        before=$(cpu_ticks) start=$(resident_kib)
+        crowd 0 bench "$many" --ramp 5s --connect-timeout 60s
+        wait_for_clients bench "$many"
+        sleep 1
+        printf '%-12s %14d %14d\n' "$kind" "$((($(cpu_ticks) - before) * 10000 / many))" \
+            "$((($(resident_kib) - start) * 1024 / many))" >>"$out/tls.txt"
+    done
+}
+
 for ((round = 1; round <= rounds; round++)); do
     for case in "${cases[@]}"; do
         say "==> round $round of $rounds · $case"
@@ -280,6 +310,12 @@ for case in "${cases[@]}"; do
         publish)
             printf '\n%-44s %8s %8s %8s %8s %8s %8s\n' 'publish calls' all '≤1.0us' '≤2.0us' '≤4.1us' '≤8.2us' '≤16us'
             cat "$out/publish.txt"
+            ;;
+        tls)
+            compare_runs "tls: $some clients, 6 KiB at 10/s" tls-plain tls-encrypted
+            compare_runs "tls: $some clients, 1 KiB at 500/s" burst-plain burst-encrypted
+            printf '\n%-12s %14s %14s\n' "$many clients" 'us/handshake' 'B/connection'
+            cat "$out/tls.txt"
             ;;
         memory)
             printf '\n%-8s %10s %10s %10s %14s\n' round 'start KiB' with after 'B/connection'

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Arg, ArgMatches, Command};
-use tickcast::config::{Config, Key, Layers, LogFormat};
+use tickcast::config::{Config, Key, Layers, LogFormat, Publishing};
 use tickcast::market::Publisher;
-use tickcast::server::{Listener, MARKET, Shutdown};
+use tickcast::server::{Certificates, Listener, MARKET, Shutdown};
 use tickcast::source::Feed;
 use tickcast::{Hub, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -104,7 +104,8 @@ fn configure(arguments: &ArgMatches) -> anyhow::Result<Config> {
     let variable = |name: &str| match std::env::var(name) {
         Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
         Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("environment variable {name}")),
+        // The error would show the value, which may be a secret.
+        Err(std::env::VarError::NotUnicode(_)) => anyhow::bail!("environment variable {name} is not UTF-8"),
     };
     let mut layers = Layers { file: argument("config").map(PathBuf::from), ..Layers::default() };
     if layers.file.is_none() {
@@ -114,7 +115,10 @@ fn configure(arguments: &ArgMatches) -> anyhow::Result<Config> {
         layers.environment.extend(variable(key.env)?.map(|value| (key.env.to_owned(), value)));
         layers.arguments.extend(argument(key.flag).map(|value| (key.flag, value)));
     }
-    Ok(Config::load(&layers)?)
+    let config = Config::load(&layers)?;
+    // Read once more when the server is set up; here it is a mistake in the configuration.
+    Certificates::load(&config.tls)?;
+    Ok(config)
 }
 
 fn start_log(config: &Config) {
@@ -141,6 +145,7 @@ fn start_runtime(config: &Config) -> anyhow::Result<tokio::runtime::Runtime> {
 async fn run(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
     // Before anybody can connect: a signal that comes now is not lost.
     let mut signals = Signals::catch()?;
+    let hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
     #[cfg(feature = "sampler")]
     let sampler = sampler::Sampler::start()?;
     let hub = Hub::new(config.hub());
@@ -149,6 +154,8 @@ async fn run(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
         None => Server::bind(config.clone(), hub.clone())?,
     };
     announce(&config, &server, &hub)?;
+    tokio::spawn(reload(hangup, server.certificates()));
+    advise(&config, server.publishing());
     let publisher = feed.map(|feed| {
         let channel = hub.channel(MARKET)?;
         let publisher = Publisher::new(&hub, channel, config.ws.broadcast_interval);
@@ -189,6 +196,26 @@ async fn run(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
     anyhow::ensure!(!told.await.unwrap_or(false), "the publisher of snapshots failed");
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Reads the certificate again whenever SIGHUP says so.
+async fn reload(mut hangup: Signal, certificates: Option<Certificates>) {
+    while hangup.recv().await.is_some() {
+        let Some(certificates) = certificates.clone() else {
+            tracing::warn!("SIGHUP: nothing to reload, there is no TLS certificate");
+            continue;
+        };
+        // Not here: a disk that keeps it waiting would keep clients waiting.
+        let reloaded = tokio::task::spawn_blocking(move || {
+            let path = certificates.path().display();
+            match certificates.reload() {
+                Ok(()) => tracing::info!("SIGHUP: the certificate in {path} is in use for new connections"),
+                Err(error) => tracing::error!("SIGHUP: the certificate stays what it was: {error}"),
+            }
+        });
+        // If that panics, it says so.
+        let _ = reloaded.await;
+    }
 }
 
 /// The listening socket that whoever started this process has opened for it (systemd's socket
@@ -233,18 +260,36 @@ impl Signals {
     }
 }
 
+/// Logs what somebody should know who has set up who may do what.
+fn advise(config: &Config, publishing: Publishing) {
+    match publishing {
+        Publishing::Off => tracing::warn!(
+            "publishing is off: the server listens for other machines and publishing has no token; set \
+             auth.publish_tokens, or auth.open_publishing = true to let everybody publish"
+        ),
+        Publishing::Everybody if config.auth.open_publishing => {
+            tracing::warn!("everybody may publish: auth.open_publishing");
+        }
+        _ => {}
+    }
+    config.auth.advice().into_iter().for_each(|advice| tracing::warn!("{advice}"));
+}
+
 /// Says where the server listens, its source and its channels.
 fn announce(config: &Config, server: &Server, hub: &Hub) -> anyhow::Result<()> {
     let address = server.local_addr()?;
     let channels: Vec<_> = hub.channels().iter().map(|channel| channel.name().to_owned()).collect();
     if config.log_format == LogFormat::Json {
-        let source = config.source.to_string();
-        let line = serde_json::json!({ "listening": address.to_string(), "source": source, "channels": channels });
+        let (source, tls) = (config.source.to_string(), config.tls.is_enabled());
+        let line = serde_json::json!({
+            "listening": address.to_string(), "tls": tls, "source": source, "channels": channels,
+        });
         say(&line.to_string());
     } else {
-        say(&format!("tickcast {} listening on http://{address}/", env!("CARGO_PKG_VERSION")));
+        let s = if config.tls.is_enabled() { "s" } else { "" };
+        say(&format!("tickcast {} listening on http{s}://{address}/", env!("CARGO_PKG_VERSION")));
         say(&format!("  source     {}", config.source));
-        say(&format!("  channels   {} (ws://{address}/ws/{MARKET})", channels.join(", ")));
+        say(&format!("  channels   {} (ws{s}://{address}/ws/{MARKET})", channels.join(", ")));
     }
     Ok(())
 }

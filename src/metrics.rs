@@ -150,7 +150,7 @@ pub struct ChannelCounters {
 pub struct ShardCounters {
     /// Frames handed to the socket to their last byte.
     pub frames_sent: Counter,
-    /// Bytes handed to sockets, control frames included.
+    /// Bytes handed to connections, control frames included; with TLS, those before encryption.
     pub bytes_sent: Counter,
     /// From publish to the write that took the frame's last byte.
     pub delivery_seconds: Histogram,
@@ -201,6 +201,8 @@ pub struct Metrics {
     pub handshakes: Gauge,
     /// Connections and requests refused, by reason.
     pub refused: Labelled,
+    /// TLS handshakes ended, by result.
+    pub tls_handshakes: Labelled,
     /// Snapshots of the market published.
     pub snapshots: Counter,
     /// Source messages applied, by kind.
@@ -224,6 +226,7 @@ impl Default for Metrics {
             open_connections: Gauge::default(),
             handshakes: Gauge::default(),
             refused: Labelled::default(),
+            tls_handshakes: Labelled::default(),
             snapshots: Counter::default(),
             source_messages: Labelled::default(),
             source_errors: Labelled::default(),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::Server;
+use support::tls::Authority;
 
 fn path(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(relative)
@@ -14,8 +15,18 @@ fn path(relative: &str) -> PathBuf {
 
 /// Runs a check to its end; what it says is shown if it fails.
 fn check(program: impl AsRef<Path>, script: &str, arguments: &[&str]) {
+    check_trusting(program, script, arguments, "");
+}
+
+/// The same, trusting the authority in a file.
+fn check_trusting(program: impl AsRef<Path>, script: &str, arguments: &[&str], authority: &str) {
     let program = program.as_ref();
-    let output = Command::new(program).arg(path(script)).args(arguments).output();
+    let mut command = Command::new(program);
+    if !authority.is_empty() {
+        // What OpenSSL in Python, and what Node reads.
+        command.env("SSL_CERT_FILE", authority).env("NODE_EXTRA_CA_CERTS", authority);
+    }
+    let output = command.arg(path(script)).args(arguments).output();
     let output =
         output.unwrap_or_else(|error| panic!("cannot run {}: {error}; ./test.sh installs it", program.display()));
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -30,6 +41,27 @@ fn quick() -> (Server, String) {
     let server = Server::start(&["--broadcast-interval", "0.05"]);
     let url = format!("http://{}", server.address);
     (server, url)
+}
+
+fn encrypted() -> (Server, Authority, String) {
+    let authority = Authority::new();
+    authority.issue();
+    let [cert, cert_path, key, key_path] = authority.flags();
+    let server = Server::start(&["--broadcast-interval", "0.05", &cert, &cert_path, &key, &key_path]);
+    let url = format!("https://{}", server.address);
+    (server, authority, url)
+}
+
+#[test]
+fn python_websockets_over_tls() {
+    let (_server, authority, url) = encrypted();
+    check_trusting(python(), "interop/client.py", &[&url], &authority.path("ca.pem"));
+}
+
+#[test]
+fn node_ws_over_tls() {
+    let (_server, authority, url) = encrypted();
+    check_trusting("node", "interop/client.mjs", &[&url], &authority.path("ca.pem"));
 }
 
 #[test]
@@ -49,6 +81,20 @@ fn every_price_is_exact() {
     let capture = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/binance-20240808-1m.log.zst");
     let capture = capture.to_str().expect("UTF-8");
     check(python(), "interop/prices.py", &[env!("CARGO_BIN_EXE_tickcast"), capture]);
+}
+
+/// With a token, from the server's own page and from one elsewhere.
+#[test]
+fn tokens_and_origins_in_a_browser() {
+    let server = Server::start(&["--source", "none", "--auth-tokens", "a-token-of-the-desks"]);
+    check("node", "browser/access.mjs", &[&format!("http://{}", server.address), "a-token-of-the-desks"]);
+}
+
+#[test]
+fn the_page_with_a_token_in_a_browser() {
+    let server = Server::start(&["--auth-tokens", "with/slash+plus="]);
+    let url = format!("http://{}/?token=with%2Fslash%2Bplus%3D", server.address);
+    check("node", "browser/page.mjs", &[&url]);
 }
 
 /// As it comes out of the box: the bundled capture, a snapshot every second.

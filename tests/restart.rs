@@ -127,3 +127,15 @@ fn two_may_listen_if_told_so() {
     Client::connect(second.address, "market");
     assert_eq!(second.metric("tickcast_connections_total"), 1);
 }
+
+/// What counts is where the socket listens, not what `listen` says.
+#[test]
+fn publishing_over_a_socket_that_others_reach_is_off() {
+    let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
+    let mut server = activated(&listener);
+    server.wait_for_line("publishing is off");
+    server.address.set_ip([127, 0, 0, 1].into());
+    assert_eq!(server.publish("market", "text/plain", b"hello").status, 403);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    activated(&listener).say("market", "hello");
+}

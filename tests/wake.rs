@@ -1,10 +1,10 @@
 //! Nobody is left asleep: one publication reaches the owners of all shards, whoever wakes whom.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tickcast::fanout::{Channel, Hub, Message, Rounds, Shard};
+use tickcast::fanout::{Busy, Channel, Hub, Message, Rounds, Shard};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -71,6 +71,53 @@ fn every_owner_wakes_for_every_message() {
             });
         }
     });
+}
+
+/// Whoever else comes and goes, an owner finds those whom it is to wake.
+#[test]
+fn who_comes_and_goes_leaves_nobody_asleep() {
+    const SHARDS: usize = 3;
+    const MESSAGES: u64 = 20_000;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("threads");
+    let hub = Hub::default();
+    let channel = hub.channel("x").expect("a name");
+    let brought: Vec<_> = (0..SHARDS).map(|_| Brought::default()).collect();
+    for count in &brought {
+        let (shard, rounds) = shard(&hub, &channel);
+        runtime.spawn(own(shard, rounds, Arc::clone(count)));
+    }
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let wait_for = |subscribers| {
+                while channel.subscribers() != subscribers {
+                    std::thread::yield_now();
+                }
+            };
+            while !over.load(Ordering::Relaxed) {
+                let subscription = hub.subscribe(&channel);
+                wait_for(SHARDS + 1);
+                drop(subscription);
+                wait_for(SHARDS);
+            }
+        });
+        let _over = Over(&over);
+        for message in 1..=MESSAGES {
+            while channel.publish(Message::text("tick")) == Err(Busy) {
+                std::thread::yield_now();
+            }
+            wait_for(&brought, message);
+        }
+    });
+}
+
+/// Ends the other thread, also if this one panics.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// An owner that is dropped while it sleeps takes nobody's wake-up with it.

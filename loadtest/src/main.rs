@@ -24,6 +24,7 @@ mod scenario;
 mod sequence;
 mod spread;
 mod stats;
+mod tls;
 mod wire;
 mod worker;
 
@@ -97,7 +98,7 @@ fn perform(invocation: &Invocation) -> anyhow::Result<u8> {
     let mut report = Report {
         schema: SCHEMA,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        command: std::env::args().collect(),
+        command: options::shown(std::env::args()),
         host: Host {
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             cpu: probe::cpu_model(),

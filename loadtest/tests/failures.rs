@@ -69,8 +69,11 @@ fn a_server_that_says_nothing_runs_into_the_timeout() {
 #[test]
 fn bad_arguments_name_what_and_what_would_be_right() {
     for (arguments, reason) in [
-        (&["--url", "wss://127.0.0.1:1/"][..], "TLS is not supported"),
-        (&["--url", "http://127.0.0.1:1/"], "ws://127.0.0.1:8080/PATH"),
+        (&["--url", "http://127.0.0.1:1/"][..], "ws://127.0.0.1:8080/PATH"),
+        (&["--url", "wss://127.0.0.1:1/", "--ca", "/nowhere/ca.pem"], "--ca /nowhere/ca.pem: cannot be read"),
+        (&["--url", "wss://127.0.0.1:1/", "--ca", "Cargo.toml"], "no certificate in it"),
+        (&["--url", "wss://127.0.0.1:1/", "--ca", "x", "--insecure"], "--ca and --insecure"),
+        (&["--url", "wss://127.0.0.1:1/", "--insecure=perhaps"], "one of true, false"),
         (&["--duration", "1s"], "--url is missing"),
         (&["--url", "ws://127.0.0.1:1/", "--connections", "many"], "--connections \"many\": expected a whole number"),
         (&["--url", "ws://127.0.0.1:1/", "--duration", "1parsec"], "such as 250ms, 10s, 2m"),
@@ -178,4 +181,27 @@ fn an_interrupt_ends_the_run_with_a_report() {
     assert!(run["invalid"].to_string().contains("interrupted after"), "{run}");
     assert!(run["traffic"]["messages"].as_u64().expect("a number") >= 50, "{run}");
     assert!(text(&output.stdout).contains("interrupted after"));
+}
+
+#[test]
+fn a_token_is_sent_and_not_shown() {
+    let (sender, heads) = std::sync::mpsc::channel();
+    let address = serve_raw(move |_, mut stream| {
+        let mut bytes = [0; 4_096];
+        let length = std::io::Read::read(&mut stream, &mut bytes).expect("a request");
+        // The test may have seen enough.
+        let _ = sender.send(text(&bytes[..length]));
+        stream.write_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n").expect("the client reads");
+        wait_for_end(&stream);
+    });
+    let json = scratch("token.json");
+    let url = format!("ws://{address}/ws/x?token=hushed-1&a=b");
+    let (said, _) = against(&url, &["--token", "hushed-2", "--header", "Cookie: hushed-3", "--json", &json]);
+    let head = heads.recv().expect("a request");
+    for part in ["GET /ws/x?token=hushed-1&a=b ", "Authorization: Bearer hushed-2\r\n", "Cookie: hushed-3\r\n"] {
+        assert!(head.contains(part), "{head}");
+    }
+    let report = std::fs::read_to_string(&json).expect("a report");
+    assert!(report.contains("?token=***&a=b"), "{report}");
+    assert!(!report.contains("hushed") && !said.contains("hushed"), "{said} {report}");
 }

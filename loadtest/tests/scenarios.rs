@@ -24,7 +24,7 @@ fn server() -> Running {
     let hub = Hub::new(config.hub());
     let server = runtime.block_on(async { Server::bind(config, hub.clone()) }).expect("a port");
     let address = server.local_addr().expect("an address");
-    runtime.spawn(server.run(std::future::pending()));
+    runtime.spawn(server.run(std::future::pending::<()>()));
     Running { address, _runtime: runtime }
 }
 

@@ -24,13 +24,15 @@ pub struct Key {
     pub unit: &'static str,
     /// What it means, with what zero means where that is allowed.
     pub help: &'static str,
+    /// Whether its value must never be shown.
+    pub secret: bool,
     pub(super) set: fn(&mut Config, Raw<'_>) -> Result<(), Expected>,
     pub(super) to_toml: fn(&Config) -> String,
 }
 
 impl Key {
     /// All keys, in the order in which they are shown.
-    pub fn all() -> impl Iterator<Item = &'static Self> {
+    pub fn all() -> impl Iterator<Item = &'static Self> + Clone {
         GROUPS.iter().copied().flatten()
     }
 
@@ -49,6 +51,7 @@ macro_rules! key {
             flag: $flag,
             unit: $unit,
             help: $help,
+            secret: false,
             set: |config, raw| {
                 config.$($field).+ = $read(raw)?;
                 Ok(())
@@ -72,7 +75,8 @@ pub(super) fn bytes(value: &usize) -> String {
 }
 
 /// Groups of keys, in the order in which they are shown.
-static GROUPS: &[&[Key]] = &[GENERAL, super::ws::KEYS, super::publish::KEYS, super::limits::KEYS];
+static GROUPS: &[&[Key]] =
+    &[GENERAL, super::ws::KEYS, super::publish::KEYS, super::limits::KEYS, super::tls::KEYS, super::auth::KEYS];
 
 const GENERAL: &[Key] = &[
     key!(

@@ -35,7 +35,7 @@ impl Default for LimitsConfig {
             max_connections: 100_000,
             max_connections_per_ip: 0,
             max_handshakes: 20_000,
-            messages_per_second: 100,
+            messages_per_second: 1_000,
             publish_rate: 0.0,
             trusted_proxies: Vec::new(),
             proxy_protocol: false,

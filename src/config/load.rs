@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::secret::HIDDEN;
 use super::value::{Expected, Raw};
 use super::{Config, Key};
 
@@ -77,7 +78,7 @@ pub enum ConfigError {
     Invalid {
         /// The key, dotted.
         key: &'static str,
-        /// The value as it was written.
+        /// The value as it was written; `***` for a secret.
         value: String,
         /// Where it stands.
         origin: Origin,
@@ -112,7 +113,7 @@ impl Config {
     fn apply(&mut self, key: &Key, raw: Raw<'_>, origin: impl Fn() -> Origin) -> Result<(), ConfigError> {
         (key.set)(self, raw).map_err(|expected| ConfigError::Invalid {
             key: key.file,
-            value: raw.show(),
+            value: if key.secret { HIDDEN.to_owned() } else { raw.show() },
             origin: origin(),
             expected,
         })

@@ -2,10 +2,13 @@
 //! [`Key::all`] names every key; [`Config::load`] puts the layers together and rejects what it does not
 //! understand, saying where it stood and what would have been right.
 
+mod auth;
 mod keys;
 mod limits;
 mod load;
 mod publish;
+mod secret;
+mod tls;
 mod value;
 mod ws;
 
@@ -14,10 +17,13 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+pub use auth::{AuthConfig, Publishing};
 pub use keys::Key;
 pub use limits::LimitsConfig;
-pub use load::{ConfigError, Layers};
+pub use load::{ConfigError, Layers, Origin};
 pub use publish::PublishConfig;
+pub use secret::Secret;
+pub use tls::TlsConfig;
 pub use ws::WsConfig;
 
 use crate::fanout::HubConfig;
@@ -43,6 +49,10 @@ pub struct Config {
     pub publish: PublishConfig,
     /// How much of the server anybody may have.
     pub limits: LimitsConfig,
+    /// Who may do what.
+    pub auth: AuthConfig,
+    /// Encryption.
+    pub tls: TlsConfig,
     /// From accept to a complete request head, and between two requests of one connection. Bounds
     /// how long a peer that says nothing holds a descriptor.
     pub handshake_timeout: Duration,
@@ -96,6 +106,8 @@ impl Default for Config {
             ws: WsConfig::default(),
             publish: PublishConfig::default(),
             limits: LimitsConfig::default(),
+            auth: AuthConfig::default(),
+            tls: TlsConfig::default(),
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(5),
             workers: std::thread::available_parallelism().map_or(1, usize::from),

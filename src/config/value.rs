@@ -1,6 +1,7 @@
 //! The types of configuration values: how each is read from text and from TOML, and shown.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -32,7 +33,7 @@ impl Raw<'_> {
         }
     }
 
-    fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Environment(text) | Self::Argument(text) => Some(text.trim()),
             Self::File(DeValue::String(text)) => Some(text.trim()),
@@ -152,6 +153,12 @@ pub(super) fn parsed<T: std::str::FromStr<Err = String>>(raw: Raw<'_>) -> Result
     raw.text().ok_or_else(|| "text".to_owned())?.parse()
 }
 
+/// A path; none if it is empty.
+pub(super) fn path(raw: Raw<'_>) -> Result<Option<PathBuf>, Expected> {
+    let text = raw.text().ok_or_else(|| "the path of a file, or nothing".to_owned())?;
+    Ok((!text.is_empty()).then(|| text.into()))
+}
+
 /// The largest unit in which `bytes` is whole.
 pub(super) fn show_size(bytes: usize) -> String {
     for (unit, scale) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
@@ -187,4 +194,9 @@ pub(super) fn list<T>(raw: Raw<'_>, item: impl Fn(&str) -> Result<T, Expected>) 
                 .collect()
         }
     }
+}
+
+/// Texts as a TOML array.
+pub(super) fn show_list<T: ToString>(items: &[T]) -> String {
+    toml::Value::Array(items.iter().map(|item| toml::Value::String(item.to_string())).collect()).to_string()
 }

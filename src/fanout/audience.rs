@@ -1,8 +1,6 @@
 //! Who listens to a channel, and whether they are owed something newer.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-use tokio::sync::Notify;
+use super::sync::{AtomicBool, AtomicUsize, Notify, Ordering};
 
 /// Subscribers of a channel, counted, and the word between them and a publisher that rests while
 /// nobody listens.

@@ -1,15 +1,13 @@
 //! A channel: one stream of messages to all who joined it. The hot path is [`Channel::publish`].
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
-
-use arc_swap::ArcSwap;
 
 use super::audience::Audience;
 use super::lane::{self, Lane};
 use super::membership::{Joined, JoinedCell};
 use super::subscription::Inbox;
+use super::sync::{ArcSwap, AtomicU64, OnceLock, Ordering, task};
 use super::turn::{MAX_PENDING, Turn};
 use super::{Frame, Membership, Message, Ring, Shard};
 use crate::metrics::{ChannelCounters, Counter, Histogram};
@@ -32,8 +30,11 @@ struct Inner {
     /// Frames a ring holds.
     queue_size: usize,
     turn: Turn<Operation>,
-    /// Changed in turn, and `ArcSwap` because that needs no lock.
-    listeners: ArcSwap<Listeners>,
+    /// The shards with clients in the channel. Changed in turn, and read by their owners at any time: one set
+    /// follows another, with no moment between the two.
+    lanes: ArcSwap<Vec<Arc<Lane>>>,
+    /// The subscriptions inside the process. Touched in turn only, and `ArcSwap` because that needs no lock.
+    inboxes: ArcSwap<Vec<Arc<Inbox>>>,
     /// The last message. Touched in turn only.
     last: Ring,
     accepted: Counter,
@@ -41,15 +42,6 @@ struct Inner {
     audience: Audience,
     counters: Arc<ChannelCounters>,
     publish_seconds: Arc<Histogram>,
-}
-
-/// To whom a message is pushed.
-#[derive(Clone, Debug, Default)]
-struct Listeners {
-    /// The shards with clients in the channel.
-    lanes: Vec<Arc<Lane>>,
-    /// The subscriptions inside the process.
-    inboxes: Vec<Arc<Inbox>>,
 }
 
 #[derive(Debug)]
@@ -85,7 +77,8 @@ impl Channel {
             name: name.into(),
             queue_size,
             turn: Turn::new(),
-            listeners: ArcSwap::default(),
+            lanes: ArcSwap::default(),
+            inboxes: ArcSwap::default(),
             last: Ring::new(1),
             accepted: Counter::default(),
             seq: Sequence::default(),
@@ -116,7 +109,7 @@ impl Channel {
         loop {
             match last.get() {
                 Some(last) => return last.clone(),
-                None => tokio::task::yield_now().await,
+                None => task::yield_now().await,
             }
         }
     }
@@ -193,16 +186,16 @@ impl Channel {
     pub async fn offered(&self) {
         let accepted = self.accepted();
         while self.seq() < accepted {
-            tokio::task::yield_now().await;
+            task::yield_now().await;
         }
-        for lane in &self.0.listeners.load_full().lanes {
+        for lane in self.0.lanes.load_full().iter() {
             lane.offered(accepted).await;
         }
     }
 
     /// The owner of one shard has taken its mark, and wakes the others.
     pub(super) fn pass_on(&self, woken: &Lane) {
-        lane::wake_others(&self.0.listeners.load().lanes, woken);
+        lane::wake_others(&self.0.lanes.load(), woken);
     }
 
     pub(super) fn enter(&self, shard: &Arc<Shard>, joined: &Arc<JoinedCell>) {
@@ -251,9 +244,8 @@ impl Channel {
         self.0.counters.published.add(1);
         // The audience changes in turn too, so these are exactly those who are owed the frame.
         self.0.counters.pushed.add(self.subscribers() as u64);
-        let listeners = self.0.listeners.load();
-        lane::push_to_all(&listeners.lanes, &frame);
-        listeners.inboxes.iter().for_each(|inbox| inbox.push(frame.clone()));
+        lane::push_to_all(&self.0.lanes.load(), &frame);
+        self.0.inboxes.load().iter().for_each(|inbox| inbox.push(frame.clone()));
         self.0.seq.set(seq);
     }
 
@@ -266,10 +258,10 @@ impl Channel {
 
     /// In turn: the last message, then membership; nothing can be published between the two.
     fn add_client(&self, shard: Arc<Shard>, joined: &JoinedCell) {
-        let known = self.0.listeners.load().lanes.iter().find(|lane| lane.is_in(&shard)).cloned();
+        let known = self.0.lanes.load().iter().find(|lane| lane.is_in(&shard)).cloned();
         let lane = known.or_else(|| {
             let lane = Arc::new(Lane::new(shard, self.0.queue_size)?);
-            self.change(|listeners| listeners.lanes.push(Arc::clone(&lane)));
+            self.change_lanes(|lanes| lanes.push(Arc::clone(&lane)));
             Some(lane)
         });
         let membership = lane.map(|lane| {
@@ -288,7 +280,7 @@ impl Channel {
         self.0.counters.discarded.add(self.seq() + 1 - next);
         self.0.audience.leave();
         if lane.leave() {
-            self.change(|listeners| listeners.lanes.retain(|other| !Arc::ptr_eq(other, lane)));
+            self.change_lanes(|lanes| lanes.retain(|other| !Arc::ptr_eq(other, lane)));
         }
     }
 
@@ -299,12 +291,12 @@ impl Channel {
             inbox.push(last);
         }
         self.0.audience.join();
-        self.change(|listeners| listeners.inboxes.push(inbox));
+        self.change_inboxes(|inboxes| inboxes.push(inbox));
     }
 
     /// In turn: after this nobody pushes to `inbox` on behalf of this channel.
     fn remove_subscription(&self, inbox: &Arc<Inbox>) {
-        self.change(|Listeners { inboxes, .. }| {
+        self.change_inboxes(|inboxes| {
             if let Some(index) = inboxes.iter().position(|other| Arc::ptr_eq(other, inbox)) {
                 inboxes.swap_remove(index);
             }
@@ -317,13 +309,19 @@ impl Channel {
         inbox.release();
     }
 
-    /// In turn: changes who listens in place. A copy would count a reference up and another down for each of
-    /// them.
-    fn change(&self, change: impl FnOnce(&mut Listeners)) {
-        // Taken out they have no other holder, unless somebody waits for all of them.
-        let mut listeners = self.0.listeners.swap(Arc::default());
-        change(Arc::make_mut(&mut listeners));
-        self.0.listeners.store(listeners);
+    /// In turn. There are as many lanes as shards at most, so a copy costs little.
+    fn change_lanes(&self, change: impl FnOnce(&mut Vec<Arc<Lane>>)) {
+        let mut lanes = Vec::clone(&self.0.lanes.load());
+        change(&mut lanes);
+        self.0.lanes.store(Arc::new(lanes));
+    }
+
+    /// In turn: changes them in place. A copy would count a reference up and another down for each of them.
+    fn change_inboxes(&self, change: impl FnOnce(&mut Vec<Arc<Inbox>>)) {
+        // Taken out they have no other holder.
+        let mut inboxes = self.0.inboxes.swap(Arc::default());
+        change(Arc::make_mut(&mut inboxes));
+        self.0.inboxes.store(inboxes);
     }
 }
 
@@ -365,7 +363,7 @@ mod tests {
     #[test]
     fn a_set_is_changed_in_place() {
         let (channel, mut subscriptions) = subscribed(5);
-        let members = || Arc::as_ptr(&channel.0.listeners.load_full());
+        let members = || Arc::as_ptr(&channel.0.inboxes.load_full());
         let before = members();
         subscriptions.remove(1);
         assert_eq!(members(), before, "not a copy");
@@ -377,16 +375,16 @@ mod tests {
     #[test]
     fn a_set_that_somebody_holds_is_not_changed_under_them() {
         let (channel, mut subscriptions) = subscribed(2);
-        let held = channel.0.listeners.load_full();
+        let held = channel.0.inboxes.load_full();
         subscriptions.pop();
-        assert_eq!((held.inboxes.len(), channel.0.listeners.load().inboxes.len()), (2, 1));
+        assert_eq!((held.len(), channel.0.inboxes.load().len()), (2, 1));
     }
 
     #[test]
     fn a_set_gives_back_what_a_crowd_needed() {
         let (channel, mut subscriptions) = subscribed(64);
         subscriptions.truncate(2);
-        let capacity = channel.0.listeners.load().inboxes.capacity();
+        let capacity = channel.0.inboxes.load().capacity();
         assert!(capacity <= 8, "{capacity}");
     }
 }

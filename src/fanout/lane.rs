@@ -1,8 +1,9 @@
 //! A lane: one channel's way into one shard.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
+use super::sync::{AtomicU64, AtomicUsize, Ordering, fence};
 use super::{Frame, Ring, Shard};
 
 /// The frames of one channel that a shard's owner has not yet seen, for all the shard's clients in
@@ -88,8 +89,7 @@ impl Lane {
     /// took them. A handshake that is not done is not waited for.
     pub(super) async fn offered(&self, seq: u64) {
         loop {
-            let ended = self.shard.round_ended.notified();
-            tokio::pin!(ended);
+            let mut ended = pin!(self.shard.round_ended.notified());
             ended.as_mut().enable();
             if self.progress.get() >= seq || self.members() == 0 || self.shard.is_closed() {
                 return;

@@ -1,9 +1,10 @@
 //! A client's place in a channel, from the join until the writer that serves it takes over.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::channel::Channel;
 use super::lane::Lane;
+use super::sync::{OnceLock, task};
 use super::{Frame, Shard};
 
 /// What a join was given in its turn: where its frames come from, and which.
@@ -48,7 +49,7 @@ impl Membership {
         loop {
             match self.joined.as_ref().and_then(|joined| joined.get()) {
                 Some(joined) => return joined.is_some(),
-                None => tokio::task::yield_now().await,
+                None => task::yield_now().await,
             }
         }
     }

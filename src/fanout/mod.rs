@@ -43,6 +43,7 @@ mod rounds;
 mod shard;
 mod slots;
 mod subscription;
+mod sync;
 mod turn;
 
 pub use channel::{Busy, Channel, Published};

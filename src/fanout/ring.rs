@@ -1,8 +1,7 @@
 //! What waits for one reader: a shard, a subscription, a client that lags.
 
-use crossbeam_queue::ArrayQueue;
-
 use super::Frame;
+use super::sync::ArrayQueue;
 
 /// A bounded ring of frames that never refuses one: when full, the oldest gives way.
 ///

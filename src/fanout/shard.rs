@@ -1,12 +1,10 @@
 //! A shard: the clients one writer task serves, and how it learns what there is to do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
 
-use tokio::sync::Notify;
-
 use super::slots::Slots;
+use super::sync::{AtomicBool, Notify, Ordering};
 use crate::metrics::ShardCounters;
 
 /// One writer task's share of the clients.

@@ -1,6 +1,6 @@
 //! Numbered places that are given out and marked: a set of bits that many threads set and one takes.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use super::sync::{AtomicU64, AtomicUsize, Ordering};
 
 /// Slots in one word.
 const WORD: usize = 64;

@@ -1,10 +1,8 @@
 //! A subscription: an application's sink inside the process.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::Notify;
-
+use super::sync::{AtomicUsize, Notify, Ordering};
 use super::{Channel, Frame, Ring};
 use crate::metrics::{Counter, ShardCounters};
 

@@ -1,8 +1,6 @@
 //! Turns: one after another, without a lock and without waiting.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-use crossbeam_queue::SegQueue;
+use super::sync::{AtomicBool, AtomicUsize, Ordering, SegQueue, thread};
 
 /// How many operations may wait before a newcomer is asked to come back, and how many of others'
 /// one thread runs in a row before it asks for that. More than publishers of one channel ever
@@ -68,7 +66,7 @@ impl<T> Turn<T> {
         loop {
             match self.queue.pop() {
                 Some(operation) => return operation,
-                None => std::thread::yield_now(),
+                None => thread::yield_now(),
             }
         }
     }

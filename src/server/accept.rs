@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::session::Connection;
+use crate::metrics::Metrics;
 
 /// A source of connections. [`Listener`](super::Listener) is the one over TCP.
 ///
@@ -15,6 +17,11 @@ pub trait Accept: Send + Sync + 'static {
     type Incoming: Send + 'static;
     /// What a session writes to and reads from.
     type Stream: Connection;
+
+    /// Told once, before anything is accepted: where to count what does not become a connection.
+    fn count_in(&mut self, metrics: &Arc<Metrics>) {
+        let _ = metrics;
+    }
 
     /// The next connection, and the address it comes from. Failures are waited out, without spinning.
     ///

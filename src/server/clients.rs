@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::allowance::Allowance;
 use super::heartbeat::SessionId;
 use super::session::{Connection, Desk, Session, Visit};
-use crate::config::WsConfig;
+use crate::config::Config;
 use crate::fanout::Delivery;
 use crate::metrics::ShardCounters;
 
@@ -18,20 +19,27 @@ pub(super) struct Clients<S> {
     open: usize,
     counters: Arc<ShardCounters>,
     scratch: Box<[u8]>,
+    bytes_read: u64,
     queue_size: usize,
-    max_message: usize,
+    allowance: Allowance,
 }
 
 impl<S: Connection> Clients<S> {
-    pub(super) fn new(counters: Arc<ShardCounters>, config: &WsConfig) -> Self {
+    pub(super) fn new(counters: Arc<ShardCounters>, config: &Config) -> Self {
         Self {
             sessions: Vec::new(),
             open: 0,
             counters,
             scratch: vec![0; READ_BUFFER].into(),
-            queue_size: config.queue_size,
-            max_message: config.max_message_size,
+            bytes_read: 0,
+            queue_size: config.ws.queue_size,
+            allowance: Allowance::new(config.ws.max_message_size, config.limits.messages_per_second),
         }
+    }
+
+    /// How much each may say.
+    pub(super) fn allowance(&self) -> Allowance {
+        self.allowance
     }
 
     /// How many there are.
@@ -39,9 +47,9 @@ impl<S: Connection> Clients<S> {
         self.open
     }
 
-    /// Bytes sent to them, and to those before them.
-    pub(super) fn bytes_sent(&self) -> u64 {
-        self.counters.bytes_sent.get()
+    /// Bytes sent to them and read of them, those before them included.
+    pub(super) fn bytes_moved(&self) -> u64 {
+        self.counters.bytes_sent.get() + self.bytes_read
     }
 
     pub(super) fn slots(&self) -> impl Iterator<Item = usize> {
@@ -84,8 +92,9 @@ impl<S: Connection> Clients<S> {
         let mut desk = Desk {
             counters: &self.counters,
             scratch: &mut self.scratch,
+            bytes_read: &mut self.bytes_read,
             queue_size: self.queue_size,
-            max_message: self.max_message,
+            allowance: self.allowance,
         };
         serve(session, &mut desk)
     }

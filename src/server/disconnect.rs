@@ -15,6 +15,8 @@ pub enum Disconnect {
     Gone,
     /// A Ping was not answered in time.
     Heartbeat,
+    /// The token that let the client in has expired.
+    Expired,
     /// The client broke RFC 6455; what it did.
     Protocol(&'static str),
     /// A text message of the client was not UTF-8.
@@ -42,6 +44,7 @@ impl Disconnect {
             Self::Closed(_) => "closed",
             Self::Gone => "gone",
             Self::Heartbeat => "heartbeat",
+            Self::Expired => "expired",
             Self::Protocol(_) => "protocol",
             Self::Utf8 => "utf8",
             Self::TooBig => "too_big",
@@ -60,6 +63,7 @@ impl Disconnect {
         match self {
             Self::Closed(code) => Some((code.unwrap_or(NO_CODE), "")),
             Self::Heartbeat => Some((1008, "heartbeat timeout")),
+            Self::Expired => Some((1008, "token expired")),
             Self::Protocol(what) => Some((1002, what)),
             Self::Utf8 => Some((1007, "text is not UTF-8")),
             Self::TooBig => Some((1009, "message too big")),
@@ -81,6 +85,7 @@ impl fmt::Display for Disconnect {
             Self::Closed(None) => f.write_str("closed by the client"),
             Self::Gone => f.write_str("connection ended without a Close"),
             Self::Heartbeat => f.write_str("no Pong in time"),
+            Self::Expired => f.write_str("token expired"),
             Self::Protocol(what) => write!(f, "protocol error: {what}"),
             Self::Utf8 => f.write_str("text is not UTF-8"),
             Self::TooBig => f.write_str("message too big"),

@@ -70,6 +70,8 @@ pub(super) fn render(hub: &Hub) -> String {
     family("tickcast_handshakes", "gauge", "Connections that have not made their first request yet.", handshakes);
     let refused = by("reason", metrics.refused.get());
     family("tickcast_refused_total", "counter", "Connections and requests refused, by reason.", refused);
+    let tls = by("result", metrics.tls_handshakes.get());
+    family("tickcast_tls_handshakes_total", "counter", "TLS handshakes ended, by result.", tls);
     let published = by_channel(|channel| channel.counters().published.get());
     family("tickcast_messages_published_total", "counter", "Messages published.", published);
     let pushed = by_channel(|channel| channel.counters().pushed.get());
@@ -85,7 +87,12 @@ pub(super) fn render(hub: &Hub) -> String {
     let discarded = by_channel(|channel| channel.counters().discarded.get());
     family("tickcast_frames_discarded_total", "counter", "Frames left when their client went.", discarded);
     family("tickcast_frames_queued", "gauge", "Frames in rings or being written.", one(totals.queued()));
-    family("tickcast_bytes_sent_total", "counter", "Bytes written to WebSocket connections.", one(totals.bytes_sent));
+    family(
+        "tickcast_bytes_sent_total",
+        "counter",
+        "Bytes written to WebSocket connections, before encryption.",
+        one(totals.bytes_sent),
+    );
     let messages = by("kind", metrics.source_messages.get());
     family("tickcast_source_messages_total", "counter", "Source messages applied, by kind.", messages);
     let errors = by("reason", metrics.source_errors.get());

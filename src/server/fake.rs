@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use fastrand::Rng;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -23,6 +23,9 @@ pub(super) struct Wire {
     pub(super) written: Vec<u8>,
     /// Bytes it takes before it blocks.
     room: usize,
+    /// Bytes beyond that which it takes and holds back until it is flushed, as encryption does; 0 = none.
+    most_held: usize,
+    pub(super) held: VecDeque<u8>,
     fails: bool,
     incoming: VecDeque<u8>,
     at_end: bool,
@@ -38,6 +41,8 @@ impl Fake {
             rng: Rng::with_seed(seed),
             written: Vec::new(),
             room: 0,
+            most_held: 0,
+            held: VecDeque::new(),
             fails: false,
             incoming: VecDeque::new(),
             at_end: false,
@@ -45,6 +50,19 @@ impl Fake {
             writer: None,
             is_shut_down: false,
         })))
+    }
+
+    /// The same, or one that holds back up to some number of bytes, as the seed will.
+    pub(super) fn any(seed: u64) -> Self {
+        let most = [0, 0, 30, 1_000, 20_000][Rng::with_seed(seed).usize(..5)];
+        Self::holding(seed, most)
+    }
+
+    /// One that holds back up to `most` bytes.
+    pub(super) fn holding(seed: u64, most: usize) -> Self {
+        let fake = Self::new(seed);
+        fake.wire().most_held = most;
+        fake
     }
 
     pub(super) fn wire(&self) -> MutexGuard<'_, Wire> {
@@ -88,6 +106,41 @@ impl Wire {
     pub(super) fn has_been_read(&self) -> bool {
         self.incoming.is_empty()
     }
+
+    /// Lets go of what is held back, as far as there is room.
+    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.fails {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let let_go = self.held.len().min(self.room);
+        self.room -= let_go;
+        self.written.extend(self.held.drain(..let_go));
+        if self.held.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.writer = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Takes what fits into what may be held back, lets go of what there is room for; more than once, if that
+    /// makes room.
+    fn hold(&mut self, cx: &mut Context<'_>, mut bytes: impl Iterator<Item = u8>) -> Poll<io::Result<usize>> {
+        let mut taken = 0;
+        loop {
+            let before = self.held.len();
+            self.held.extend(bytes.by_ref().take(self.most_held - before));
+            let some = self.held.len() - before;
+            taken += some;
+            let flushed = self.flush(cx);
+            match flushed {
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) if some > 0 && self.rng.u32(..50) > 0 => {}
+                Poll::Pending if taken == 0 => return Poll::Pending,
+                _ if taken > 0 => return Poll::Ready(Ok(taken)),
+                _ => {}
+            }
+        }
+    }
 }
 
 impl AsyncWrite for Fake {
@@ -106,6 +159,9 @@ impl AsyncWrite for Fake {
         }
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
         assert!(offered > 0, "a write of nothing");
+        if wire.most_held > 0 {
+            return wire.hold(cx, slices.iter().flat_map(|slice| slice.iter().copied()));
+        }
         if wire.room == 0 {
             wire.writer = Some(cx.waker().clone());
             return Poll::Pending;
@@ -123,12 +179,14 @@ impl AsyncWrite for Fake {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.wire().flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.wire().is_shut_down = true;
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut wire = self.wire();
+        ready!(wire.flush(cx))?;
+        wire.is_shut_down = true;
         Poll::Ready(Ok(()))
     }
 }

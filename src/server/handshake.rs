@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::access::select_subprotocol;
 use super::admission::{Refusal, Telling, Ticket};
 use super::patience::Patience;
 use super::routes::{self, Reply, error};
@@ -43,8 +44,9 @@ const TURN_AWAY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Guest {
     pub(super) ticket: Ticket,
-    /// Where it will sit if it is answered with 101. One request of a connection is the last.
-    seat: OnceLock<(Seat, Membership)>,
+    /// Where it will sit if it is answered with 101, and until when. One request of a connection is
+    /// the last.
+    seat: OnceLock<(Seat, Membership, Option<Instant>)>,
 }
 
 /// Waits until the peer says something, then serves it. When thousands connect at once, only those
@@ -171,14 +173,14 @@ async fn serve<S: Connection>(
     let guest = Arc::into_inner(guest).and_then(|guest| Some((guest.ticket, guest.seat.into_inner()?)));
     // If it failed, the answer to the handshake may have gone out in part.
     match guest.filter(|_| sound) {
-        Some((ticket, (seat, membership))) => {
+        Some((ticket, (seat, membership, expires))) => {
             // A copy, usually empty: the original would keep hyper's whole buffer.
             let received = Bytes::copy_from_slice(&parts.read_buf);
-            entrances[seat.index()].admit(Arrival { io, received, seat, membership, ticket });
+            entrances[seat.index()].admit(Arrival { io, received, seat, membership, ticket, expires });
         }
         None => {
-            // Whatever fails here, the peer is gone.
-            let _ = io.shutdown().await;
+            // Whatever fails here, the peer is gone. TLS says goodbye, and waits until that is taken.
+            let _ = tokio::time::timeout(LINGER, io.shutdown()).await;
             if !drains {
                 let mut rest = io.take(LINGER_BYTES);
                 let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
@@ -188,13 +190,15 @@ async fn serve<S: Connection>(
 }
 
 /// Answers a request for a channel's stream (RFC 6455 section 4.2). If it is answered with 101, the
-/// connection becomes a session once that answer is sent.
+/// connection becomes a session once that answer is sent, until `expires` at the longest.
 pub(super) async fn upgrade(
     mut request: Request<Incoming>,
     channel: &Channel,
     context: &Context,
     guest: &Guest,
+    expires: Option<Instant>,
 ) -> Reply {
+    let subprotocol = select_subprotocol(request.headers());
     let response = check(&request).and_then(|()| {
         fastwebsockets::upgrade::upgrade(&mut request)
             .map_err(|error| (StatusCode::BAD_REQUEST, format!("bad handshake: {error}")))
@@ -207,10 +211,11 @@ pub(super) async fn upgrade(
         Err(refusal) => Err(refusal),
     };
     match seated {
-        Ok((response, seat)) => {
+        Ok((response, (seat, membership))) => {
             // Nobody else sets it: after 101 hyper hands the socket back.
-            let _ = guest.seat.set(seat);
-            let (head, _) = response.into_parts();
+            let _ = guest.seat.set((seat, membership, expires));
+            let (mut head, _) = response.into_parts();
+            head.headers.extend(subprotocol.map(|name| (header::SEC_WEBSOCKET_PROTOCOL, name)));
             Response::from_parts(head, Full::new(Bytes::new()))
         }
         Err((status, reason)) => {

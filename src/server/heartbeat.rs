@@ -1,5 +1,5 @@
 //! Deadlines of many clients behind one timer. All clients wait equally long for the same thing,
-//! so each kind of deadline is a queue in which the first is always the next.
+//! so each kind of deadline is a queue in which the first is always the next; but tokens expire when they do.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -41,6 +41,8 @@ pub(super) enum Due {
     Lag,
     /// The session has lingered long enough.
     Linger,
+    /// The token that let the session in has expired.
+    Expiry,
 }
 
 /// The deadlines of one shard's sessions: 16 bytes for one that is not being asked. A session that is
@@ -60,6 +62,8 @@ pub(super) struct Heartbeat {
     /// One for each session that lags; they wait for different times.
     lags: BTreeSet<Deadline>,
     lingering: VecDeque<Deadline>,
+    /// One for each session whose token expires.
+    expiries: BTreeSet<Deadline>,
     gone: usize,
 }
 
@@ -73,9 +77,9 @@ struct Deadline {
 impl Heartbeat {
     /// An `interval` of zero sends no Pings.
     pub(super) fn new(interval: Duration, timeout: Duration) -> Self {
-        let (pings, pongs, verdicts, reprieved, lags, lingering) = Default::default();
+        let (pings, pongs, verdicts, reprieved, lags, lingering, expiries) = Default::default();
         let origin = Instant::now();
-        Self { interval, timeout, origin, pings, pongs, verdicts, reprieved, lags, lingering, gone: 0 }
+        Self { interval, timeout, origin, pings, pongs, verdicts, reprieved, lags, lingering, expiries, gone: 0 }
     }
 
     fn deadline(&self, at: Instant, session: SessionId) -> Deadline {
@@ -108,6 +112,11 @@ impl Heartbeat {
         self.lingering.push_back(self.deadline(now + LINGER, session));
     }
 
+    /// A session may go on until `end`.
+    pub(super) fn expect_expiry(&mut self, end: Instant, session: SessionId) {
+        self.expiries.insert(self.deadline(end, session));
+    }
+
     /// One session is gone, and `open` are there, as `is_open` tells.
     pub(super) fn forget(&mut self, open: usize, mut is_open: impl FnMut(SessionId) -> bool) {
         self.gone += 1;
@@ -119,7 +128,9 @@ impl Heartbeat {
             deadlines.retain(|deadline| is_open(deadline.session));
             deadlines.shrink_to(2 * deadlines.len());
         }
-        self.lags.retain(|deadline| is_open(deadline.session));
+        for deadlines in [&mut self.lags, &mut self.expiries] {
+            deadlines.retain(|deadline| is_open(deadline.session));
+        }
         for deadlines in [&mut self.pongs, &mut self.verdicts, &mut self.reprieved] {
             deadlines.retain(|(deadline, _)| is_open(deadline.session));
             deadlines.shrink_to(2 * deadlines.len());
@@ -128,7 +139,7 @@ impl Heartbeat {
 
     /// When something is due next.
     pub(super) fn next(&self) -> Option<Instant> {
-        let plain = [self.pings.front(), self.lags.first(), self.lingering.front()];
+        let plain = [self.pings.front(), self.lags.first(), self.lingering.front(), self.expiries.first()];
         let asked =
             [&self.pongs, &self.verdicts, &self.reprieved].map(|next| next.front().map(|(deadline, _)| deadline));
         let next = plain.into_iter().chain(asked).flatten().map(|deadline| deadline.at).min()?;
@@ -158,6 +169,10 @@ impl Heartbeat {
             let Deadline { session, .. } = self.lags.pop_first()?;
             return Some((session, Due::Lag));
         }
+        if self.expiries.first().is_some_and(|end| end.at <= time) {
+            let Deadline { session, .. } = self.expiries.pop_first()?;
+            return Some((session, Due::Expiry));
+        }
         let Deadline { session, .. } = self.lingering.pop_front_if(|end| end.at <= time)?;
         Some((session, Due::Linger))
     }
@@ -166,6 +181,26 @@ impl Heartbeat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_expire_in_their_own_order() {
+        let mut heartbeat = Heartbeat::new(Duration::ZERO, Duration::from_secs(10));
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        let session = |number| SessionId { slot: 0, number };
+        for number in [3, 1, 2] {
+            heartbeat.expect_expiry(now + second * number, session(number));
+        }
+        let soon = |heartbeat: &Heartbeat| heartbeat.next().map(|next| next.duration_since(now).as_secs_f64().round());
+        assert_eq!((heartbeat.pop(now), soon(&heartbeat)), (None, Some(1.0)));
+        assert_eq!(heartbeat.pop(now + second * 2), Some((session(1), Due::Expiry)));
+        assert_eq!(heartbeat.pop(now + second * 2), Some((session(2), Due::Expiry)));
+        assert_eq!((heartbeat.pop(now + second * 2), soon(&heartbeat)), (None, Some(3.0)));
+        for _ in 0..=FEW {
+            heartbeat.forget(0, |_| false);
+        }
+        assert_eq!(heartbeat.next(), None);
+    }
 
     #[test]
     fn deadlines_of_the_gone_are_thrown_away() {

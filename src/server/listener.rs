@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 #[cfg(not(target_os = "linux"))]
@@ -11,7 +12,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::accept::Accept;
 use super::proxy;
+use super::stream::Stream;
+use super::tls::{Certificates, Terminator, TlsError};
 use crate::config::{Config, LimitsConfig};
+use crate::metrics::Metrics;
 
 /// Connections the kernel completes before they are accepted. The kernel caps it at
 /// `net.core.somaxconn`, 4096 by default; a whole fleet that reconnects at once needs it.
@@ -40,16 +44,20 @@ pub enum BindError {
         /// What would help, if that is known.
         hint: &'static str,
     },
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The channel `market` cannot be made.
     #[error(transparent)]
     Channel(#[from] crate::fanout::ChannelError),
 }
 
-/// Accepts connections over TCP and sets their options.
+/// Accepts connections over TCP, plain or with TLS, and sets their options.
 #[derive(Debug)]
 pub struct Listener {
     inner: TcpListener,
     limits: LimitsConfig,
+    tls: Option<Arc<Terminator>>,
     #[cfg(not(target_os = "linux"))]
     write_buffer: usize,
 }
@@ -60,17 +68,20 @@ pub struct Incoming {
     stream: TcpStream,
     /// Its peer begins with a PROXY protocol header.
     is_proxied: bool,
+    /// The connection is encrypted.
+    tls: Option<Arc<Terminator>>,
 }
 
 impl Listener {
     /// Listens as `config` says.
     ///
     /// # Errors
-    /// The address cannot be listened on.
+    /// The address cannot be listened on, or the certificate cannot be used.
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
     pub fn bind(config: &Config) -> Result<Self, BindError> {
+        let tls = Terminator::load(&config.tls)?;
         let address = config.listen;
         let listen = || {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -78,7 +89,7 @@ impl Listener {
             #[cfg(unix)]
             socket.set_reuse_port(config.reuse_port)?;
             socket.bind(&address.into())?;
-            Self::from_std(socket.into(), config)
+            Self::over(socket, config, tls)
         };
         listen().map_err(|error| {
             let hint = match error.kind() {
@@ -96,12 +107,17 @@ impl Listener {
     /// Takes over a socket that is bound already, whether it listens or not.
     ///
     /// # Errors
-    /// It is none that can listen.
+    /// It is none that can listen, or the certificate cannot be used.
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
-    pub fn from_std(socket: std::net::TcpListener, config: &Config) -> io::Result<Self> {
-        let socket = Socket::from(socket);
+    pub fn from_std(socket: std::net::TcpListener, config: &Config) -> Result<Self, BindError> {
+        let address = socket.local_addr().unwrap_or(config.listen);
+        let tls = Terminator::load(&config.tls)?;
+        Self::over(socket.into(), config, tls).map_err(|error| BindError::Listen { address, error, hint: "" })
+    }
+
+    fn over(socket: Socket, config: &Config, tls: Option<Terminator>) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         // Linux hands the listener's options down to what it accepts (inet_csk_clone_lock).
         #[cfg(target_os = "linux")]
@@ -110,15 +126,28 @@ impl Listener {
         Ok(Self {
             inner: TcpListener::from_std(socket.into())?,
             limits: config.limits.clone(),
+            tls: tls.map(Arc::new),
             #[cfg(not(target_os = "linux"))]
             write_buffer: config.ws.write_buffer,
         })
+    }
+
+    /// The certificate it shows, to be read again when it is renewed; `None` without TLS.
+    pub fn certificates(&self) -> Option<Certificates> {
+        self.tls.as_ref().map(|tls| tls.certificates.clone())
     }
 }
 
 impl Accept for Listener {
     type Incoming = Incoming;
-    type Stream = TcpStream;
+    type Stream = Stream;
+
+    fn count_in(&mut self, metrics: &Arc<Metrics>) {
+        // Nothing was accepted yet, so nobody else has it.
+        if let Some(tls) = self.tls.as_mut().and_then(Arc::get_mut) {
+            tls.metrics = Arc::clone(metrics);
+        }
+    }
 
     async fn accept(&self) -> (Incoming, SocketAddr) {
         let mut said: Option<Instant> = None;
@@ -132,7 +161,7 @@ impl Accept for Listener {
                         continue;
                     }
                     let is_proxied = self.limits.proxy_protocol && self.limits.is_trusted(peer.ip());
-                    return (Incoming { stream, is_proxied }, peer);
+                    return (Incoming { stream, is_proxied, tls: self.tls.clone() }, peer);
                 }
                 // Of one connection, which is gone; the next may be fine.
                 Err(error) if is_of_connection(&error) => tracing::debug!("a connection was not accepted: {error}"),
@@ -147,11 +176,16 @@ impl Accept for Listener {
         }
     }
 
-    async fn open(incoming: Incoming) -> io::Result<(TcpStream, Option<SocketAddr>)> {
-        let Incoming { mut stream, is_proxied } = incoming;
+    async fn open(incoming: Incoming) -> io::Result<(Stream, Option<SocketAddr>)> {
+        let Incoming { mut stream, is_proxied, tls } = incoming;
         // Not `readable`: that may be said of a socket with nothing to read.
         stream.peek(&mut [0]).await?;
         let client = if is_proxied { Box::pin(proxy::read_header(&mut stream)).await? } else { None };
+        let stream = match tls {
+            // In a box, gone with the handshake: the others of a crowd hold no room for it.
+            Some(tls) => Stream::tls(Box::pin(tls.shake_hands(stream)).await?),
+            None => Stream::plain(stream),
+        };
         Ok((stream, client))
     }
 

@@ -14,11 +14,15 @@
 //! stream of any kind, encrypted or not, fits. Timers: one a shard.
 
 mod accept;
+mod access;
 mod admission;
+mod allowance;
 mod budget;
 mod clients;
 mod disconnect;
 mod drain;
+#[cfg(feature = "echo")]
+mod echo;
 mod exposition;
 #[cfg(test)]
 mod fake;
@@ -35,6 +39,8 @@ mod routes;
 mod seat;
 mod session;
 mod stats;
+mod stream;
+mod tls;
 mod utf8;
 mod writer;
 
@@ -48,6 +54,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub use accept::Accept;
+use access::Access;
+pub use access::{AllowedOrigin, PublicKey};
 use admission::Admission;
 use budget::Budget;
 pub use disconnect::Disconnect;
@@ -58,9 +66,11 @@ pub use reader::{Event, Reader};
 use seat::Seats;
 pub use session::Connection;
 use stats::Rates;
+pub use stream::Stream;
+pub use tls::{Certificates, TlsError};
 use writer::{Entrance, Phase, Writer};
 
-use crate::config::Config;
+use crate::config::{Config, Publishing};
 use crate::fanout::{ChannelError, Hub, Shard};
 use crate::source::SourceKind;
 
@@ -84,6 +94,7 @@ pub struct Server<L = Listener> {
 struct Context {
     config: Config,
     hub: Hub,
+    access: Access,
     rates: Arc<Rates>,
     phase: watch::Receiver<Phase>,
     seats: Vec<Arc<Seats>>,
@@ -124,7 +135,7 @@ impl Server {
     /// the caller's.
     ///
     /// # Errors
-    /// The address cannot be listened on, or the hub takes no channel.
+    /// The address cannot be listened on, the certificate cannot be used, or the hub takes no channel.
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O and time enabled.
@@ -132,22 +143,36 @@ impl Server {
         let listener = Listener::bind(&config)?;
         Ok(Self::with_listener(listener, config, hub)?)
     }
+
+    /// The certificate it shows, to be read again when it is renewed; `None` without TLS.
+    pub fn certificates(&self) -> Option<Certificates> {
+        self.listener.certificates()
+    }
 }
 
 impl<L: Accept> Server<L> {
-    /// The same over connections of any kind; what `config` says about listening is the caller's.
+    /// The same over connections of any kind; what `config` says about listening is the caller's. Only if the
+    /// listener's address is one of the loopback interface may everybody publish without a token.
     ///
     /// # Errors
     /// The hub takes no channel.
-    pub fn with_listener(listener: L, config: Config, hub: Hub) -> Result<Self, ChannelError> {
+    pub fn with_listener(mut listener: L, config: Config, hub: Hub) -> Result<Self, ChannelError> {
         hub.channel(MARKET)?;
+        listener.count_in(hub.metrics());
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let mut shards = Shards { hub: hub.clone(), shards: Vec::new() };
         let seats = (0..config.workers).map(|_| Arc::new(Seats::new(shards.add()))).collect();
+        let access = Access::new(&config.auth, publishing(&listener, &config));
         let admission = Admission::new(config.limits.clone(), Arc::clone(hub.metrics()));
         let publications = Budget::new(config.limits.publish_rate);
-        let context = Context { config, hub, rates: Arc::default(), phase: phase_seen, seats, admission, publications };
+        let rates = Arc::default();
+        let context = Context { config, hub, access, rates, phase: phase_seen, seats, admission, publications };
         Ok(Self { listener, context: Arc::new(context), phase, shards })
+    }
+
+    /// Who may publish over HTTP, here where it listens.
+    pub fn publishing(&self) -> Publishing {
+        publishing(&self.listener, &self.context.config)
     }
 
     /// Where it listens.
@@ -172,8 +197,7 @@ impl<L: Accept> Server<L> {
         let mut writers = JoinSet::new();
         let enter = |seats: &Arc<Seats>| {
             let entrance = Arc::new(Entrance::new(Arc::clone(seats.shard())));
-            let config = context.config.ws.clone();
-            let writer = Writer::new(context.hub.clone(), Arc::clone(&entrance), config, phase.subscribe());
+            let writer = Writer::new(context.hub.clone(), Arc::clone(&entrance), &context.config, phase.subscribe());
             writers.spawn(writer.run());
             entrance
         };
@@ -225,6 +249,12 @@ impl<L: Accept> Server<L> {
         }
         Ok(())
     }
+}
+
+/// A listener that does not say where it listens is not taken for a local one.
+fn publishing<L: Accept>(listener: &L, config: &Config) -> Publishing {
+    let is_local = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
+    config.auth.publishing(is_local)
 }
 
 /// A task of the server has died.

@@ -190,8 +190,20 @@ impl Outbox {
         }
     }
 
+    /// Keeps what is sent back to the client until it takes it: it gives way to nothing.
+    #[cfg(feature = "echo")]
+    pub(super) fn echo(&mut self, frame: Frame) {
+        debug_assert!(self.ring.is_none(), "nothing is published to a client of an echo server");
+        self.unsent.push_back(frame);
+    }
+
     /// Whether the client must take something before more is read of it.
     pub(super) fn is_congested(&self) -> bool {
+        #[cfg(feature = "echo")]
+        if self.unsent.iter().map(|frame| frame.wire().len()).sum::<usize>() - self.frame_done > super::echo::MAX_ECHOED
+        {
+            return true;
+        }
         self.control.len() - self.control_done > MAX_CONTROL
     }
 

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
+use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY};
 
 use super::routes::{Reply, reply};
 
@@ -22,5 +22,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 pub(super) fn answer() -> Reply {
     let mut page = reply(StatusCode::OK, "text/html; charset=utf-8", PAGE.clone());
     page.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    // Its URL may hold a token.
+    page.headers_mut().insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     page
 }

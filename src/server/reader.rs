@@ -1,12 +1,15 @@
 //! What a client sends, checked to the letter of RFC 6455. No I/O, no allocation for data messages:
 //! bytes go in as they come, events come out, nothing is kept but the state between two of them.
+//!
+//! Sections are those of RFC 6455, beside the rule they hold. A rule is applied at the first byte that can
+//! break it: a head before its payload, a text before its end.
 
-use fastwebsockets::{CloseCode, OpCode, unmask};
+use fastwebsockets::{OpCode, unmask};
 
 use super::disconnect::Disconnect;
 use super::utf8::Utf8;
 
-/// Largest payload of a control frame (RFC 6455 section 5.5).
+/// Largest payload of a control frame (section 5.5).
 const MAX_CONTROL: usize = 125;
 
 /// Something a client said.
@@ -39,7 +42,10 @@ pub struct Reader {
     frame: Option<FrameUnderWay>,
     message: Option<MessageUnderWay>,
     control: Vec<u8>,
-    closed: bool,
+    /// The client has sent its Close, or broken a rule.
+    over: bool,
+    /// Frames begun.
+    frames: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -60,22 +66,42 @@ struct MessageUnderWay {
 impl Reader {
     /// A reader for messages of up to `max_message` bytes, fragments together.
     pub fn new(max_message: usize) -> Self {
-        Self { max_message, head: [0; 14], head_len: 0, frame: None, message: None, control: Vec::new(), closed: false }
+        Self {
+            max_message,
+            head: [0; 14],
+            head_len: 0,
+            frame: None,
+            message: None,
+            control: Vec::new(),
+            over: false,
+            frames: 0,
+        }
     }
 
     /// Whether nothing of a message or a control frame has come that is not complete; then this reader
-    /// and a new one are the same, unless the client has sent its Close.
+    /// and a new one are the same, unless nothing more is read.
     pub fn is_between_messages(&self) -> bool {
-        self.head_len == 0 && self.frame.is_none() && self.message.is_none() && !self.closed
+        self.head_len == 0 && self.frame.is_none() && self.message.is_none() && !self.over
+    }
+
+    /// How many frames have begun, of any kind; wraps around.
+    pub fn frames(&self) -> u32 {
+        self.frames
     }
 
     /// Reads `bytes`, unmasking them in place, and calls `on` for every event in them.
     ///
     /// # Errors
-    /// How the client broke the protocol; nothing may be fed after that. After a Close everything
-    /// is ignored (RFC 6455 section 5.5.1).
-    pub fn feed(&mut self, mut bytes: &mut [u8], on: &mut impl FnMut(Event<'_>)) -> Result<(), Disconnect> {
-        while !self.closed {
+    /// How the client broke the protocol. Everything after that is ignored (section 7.1.7), as is everything
+    /// after a Close (sections 1.4 and 5.5.1).
+    pub fn feed(&mut self, bytes: &mut [u8], on: &mut impl FnMut(Event<'_>)) -> Result<(), Disconnect> {
+        let read = self.read(bytes, on);
+        self.over |= read.is_err();
+        read
+    }
+
+    fn read(&mut self, mut bytes: &mut [u8], on: &mut impl FnMut(Event<'_>)) -> Result<(), Disconnect> {
+        while !self.over {
             let frame = match self.frame {
                 Some(frame) => frame,
                 None => {
@@ -89,6 +115,7 @@ impl Reader {
             };
             let (payload, rest) = bytes.split_at_mut(frame.remaining.min(bytes.len()));
             bytes = rest;
+            // Section 5.3.
             unmask(payload, frame.mask);
             let mut mask = frame.mask;
             mask.rotate_left(payload.len() % 4);
@@ -135,29 +162,37 @@ impl Reader {
                 self.check_start()?;
             } else {
                 self.head_len = 0;
+                self.frames = self.frames.wrapping_add(1);
                 self.frame = Some(self.check_length(want)?);
                 return Ok(used);
             }
         }
     }
 
-    /// Checks the first two bytes of a head (RFC 6455 section 5.2).
+    /// Checks the first two bytes of a head (section 5.2).
     fn check_start(&self) -> Result<(), Disconnect> {
         let [first, second, ..] = self.head;
         let last = first & 0x80 != 0;
+        // Section 5.2, RSV1 to RSV3: no extension is negotiated.
         if first & 0x70 != 0 {
             return Err(Disconnect::Protocol("reserved bit without an extension"));
         }
+        // Section 5.1.
         if second & 0x80 == 0 {
             return Err(Disconnect::Protocol("frame of a client is not masked"));
         }
         match (first & 0x0f, &self.message) {
+            // Section 5.4: fragments of a message are continuations, and nothing else is; messages do not interleave.
             (0, None) => Err(Disconnect::Protocol("continuation without a message")),
             (1 | 2, Some(_)) => Err(Disconnect::Protocol("new message inside a fragmented one")),
             (0..=2, _) => Ok(()),
+            // Section 5.5; between the fragments of a message they may come (section 5.4).
             (8..=10, _) if !last => Err(Disconnect::Protocol("fragmented control frame")),
-            (8..=10, _) if second & 0x7f > 125 => Err(Disconnect::Protocol("control frame over 125 bytes")),
+            (8..=10, _) if usize::from(second & 0x7f) > MAX_CONTROL => {
+                Err(Disconnect::Protocol("control frame over 125 bytes"))
+            }
             (8..=10, _) => Ok(()),
+            // Section 5.2, opcode: 3 to 7 and 11 to 15.
             _ => Err(Disconnect::Protocol("reserved opcode")),
         }
     }
@@ -169,6 +204,7 @@ impl Reader {
         let long = bytes.iter().fold(0_u64, |length, byte| length << 8 | u64::from(*byte));
         let length = match bytes.len() {
             0 => u64::from(head[1] & 0x7f),
+            // Section 5.2, payload length: the shortest form, and no more than 63 bits.
             2 if long < 126 => return Err(Disconnect::Protocol("length not in its shortest form")),
             8 if long < 1 << 16 => return Err(Disconnect::Protocol("length not in its shortest form")),
             8 if long >> 63 != 0 => return Err(Disconnect::Protocol("length over 63 bits")),
@@ -183,6 +219,7 @@ impl Reader {
             _ => OpCode::Pong,
         };
         let remaining = usize::try_from(length).map_err(|_| Disconnect::TooBig)?;
+        // Section 10.4: a message is too big by what its heads say, fragments together, before any of it comes.
         if matches!(opcode, OpCode::Continuation | OpCode::Text | OpCode::Binary) {
             let message = self.message.get_or_insert(MessageUnderWay {
                 text: opcode == OpCode::Text,
@@ -202,6 +239,7 @@ impl Reader {
             return Ok(());
         };
         let text = message.text;
+        // Sections 5.6 and 8.1: the message as a whole is UTF-8; a fragment may end inside a code point.
         if text && !(message.utf8.feed(payload) && (!last || message.utf8.is_complete())) {
             return Err(Disconnect::Utf8);
         }
@@ -220,7 +258,7 @@ impl Reader {
             OpCode::Pong => on(Event::Pong),
             _ => {
                 let code = close_code(&payload)?;
-                self.closed = true;
+                self.over = true;
                 on(Event::Close(code));
             }
         }
@@ -237,143 +275,29 @@ fn length_form(second: u8) -> usize {
     }
 }
 
-/// The code of a Close payload (RFC 6455 section 5.5.1), if it has one and may have it.
+/// The code of a Close payload, if it has one (section 5.5.1): nothing, or a code with a reason in UTF-8.
 fn close_code(payload: &[u8]) -> Result<Option<u16>, Disconnect> {
     match payload {
         [] => Ok(None),
         [_] => Err(Disconnect::Protocol("close payload of one byte")),
         [high, low, reason @ ..] => {
             let code = u16::from_be_bytes([*high, *low]);
-            if !CloseCode::from(code).is_allowed() {
+            if !may_be_sent(code) {
                 return Err(Disconnect::Protocol("close code that may not be sent"));
             }
+            // Section 8.1.
             std::str::from_utf8(reason).map_err(|_| Disconnect::Utf8)?;
             Ok(Some(code))
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A client frame, masked.
-    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![first];
-        match payload.len() {
-            len @ 0..=125 => bytes.push(0x80 | len as u8),
-            len @ 126..=65_535 => {
-                bytes.push(0x80 | 126);
-                bytes.extend((len as u16).to_be_bytes());
-            }
-            len => {
-                bytes.push(0x80 | 127);
-                bytes.extend((len as u64).to_be_bytes());
-            }
-        }
-        let mask = [0x12, 0x34, 0x56, 0x78];
-        bytes.extend(mask);
-        bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-        bytes
-    }
-
-    /// What a reader says to `bytes` in pieces of `size`: whole messages, pings, closes.
-    fn read(bytes: &[u8], size: usize, max: usize) -> (Vec<String>, Result<(), Disconnect>) {
-        let mut reader = Reader::new(max);
-        let mut said = Vec::new();
-        let mut message = Vec::new();
-        let mut result = Ok(());
-        for piece in bytes.to_vec().chunks_mut(size) {
-            result = reader.feed(piece, &mut |event| match event {
-                Event::Data { text, payload, last } => {
-                    message.extend_from_slice(payload);
-                    if last {
-                        let kind = if text { "text" } else { "binary" };
-                        said.push(format!("{kind} {}", String::from_utf8_lossy(&std::mem::take(&mut message))));
-                    }
-                }
-                Event::Ping(payload) => said.push(format!("ping {}", String::from_utf8_lossy(payload))),
-                Event::Pong => said.push("pong".into()),
-                Event::Close(code) => said.push(format!("close {code:?}")),
-            });
-            if result.is_err() {
-                break;
-            }
-        }
-        (said, result)
-    }
-
-    #[test]
-    fn valid_streams_in_pieces_of_any_size() {
-        let stream = [
-            frame(0x81, "héllo".as_bytes()),
-            frame(0x01, &"ä€😀".as_bytes()[..4]),
-            frame(0x89, b"in between"),
-            frame(0x00, &"ä€😀".as_bytes()[4..7]),
-            frame(0x80, &"ä€😀".as_bytes()[7..]),
-            frame(0x82, b""),
-            frame(0x8a, b"unasked"),
-            frame(0x82, &[b'x'; 300]),
-            frame(0x88, &[&1000_u16.to_be_bytes()[..], b"bye"].concat()),
-            frame(0x81, b"ignored after close"),
-        ]
-        .concat();
-        let long = format!("binary {}", "x".repeat(300));
-        let expected = ["text héllo", "ping in between", "text ä€😀", "binary ", "pong", &long, "close Some(1000)"];
-        for size in [1, 2, 3, 5, 64, stream.len()] {
-            let (said, result) = read(&stream, size, 1_000);
-            assert_eq!(said, expected, "pieces of {size}");
-            assert_eq!(result, Ok(()));
-        }
-    }
-
-    #[test]
-    fn what_rfc_6455_forbids_ends_the_session() {
-        let protocol = |bytes: &[u8]| matches!(read(bytes, 1, 1_000).1, Err(Disconnect::Protocol(_)));
-        assert!(protocol(&[0x81, 0x01, b'x']), "unmasked");
-        for first in [0xc1, 0xa1, 0x91] {
-            assert!(protocol(&frame(first, b"x")), "reserved bit {first:x}");
-        }
-        for first in [0x83, 0x87, 0x8b, 0x8f] {
-            assert!(protocol(&frame(first, b"x")), "reserved opcode {first:x}");
-        }
-        assert!(protocol(&frame(0x80, b"x")), "continuation of nothing");
-        assert!(protocol(&[frame(0x01, b"x"), frame(0x01, b"y")].concat()), "text inside text");
-        assert!(protocol(&frame(0x09, b"x")), "fragmented ping");
-        assert!(protocol(&frame(0x89, &[0; 126])), "long ping");
-        assert!(protocol(&frame(0x88, b"x")), "close of one byte");
-        for code in [0_u16, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000] {
-            assert!(protocol(&frame(0x88, &code.to_be_bytes())), "close code {code}");
-        }
-        assert!(protocol(&[0x82, 0xfe, 0, 125, 0, 0, 0, 0]), "16-bit length that fits in 7");
-        assert!(protocol(&[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0]), "64-bit length that fits in 16");
-        assert!(protocol(&[0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), "64th bit of the length");
-    }
-
-    #[test]
-    fn text_must_be_utf8_to_its_end() {
-        for bytes in [
-            frame(0x81, b"\xff"),
-            frame(0x81, b"\xed\xa0\x80"),
-            frame(0x81, &"ä".as_bytes()[..1]),
-            [frame(0x01, &"ä".as_bytes()[..1]), frame(0x80, b"x")].concat(),
-            [frame(0x01, b"ok"), frame(0x80, b"\xf0\x9f")].concat(),
-            frame(0x88, &[&1000_u16.to_be_bytes()[..], b"\xff"].concat()),
-        ] {
-            assert_eq!(read(&bytes, 1, 1_000).1, Err(Disconnect::Utf8), "{bytes:x?}");
-        }
-        // Known before the frame is complete.
-        let bytes = frame(0x01, &[b"\xce\xba\xf4\x90".as_slice(), &[b'x'; 200]].concat());
-        assert_eq!(read(&bytes[..12], 12, 1_000).1, Err(Disconnect::Utf8));
-    }
-
-    #[test]
-    fn size_counts_the_message_not_the_frame() {
-        assert_eq!(read(&frame(0x82, &[0; 100]), 7, 100).1, Ok(()));
-        assert_eq!(read(&frame(0x82, &[0; 101])[..8], 8, 100).1, Err(Disconnect::TooBig), "by its head alone");
-        let fragments = [frame(0x02, &[0; 60]), frame(0x89, &[0; 125]), frame(0x80, &[0; 41])].concat();
-        assert_eq!(read(&fragments, 50, 100).1, Err(Disconnect::TooBig));
-        let huge = [0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
-        assert_eq!(read(&huge, 1, 100).1, Err(Disconnect::TooBig));
-    }
+/// Whether a Close may carry `code` (section 7.4): those of section 7.4.1 but for 1004, 1005, 1006 and 1015,
+/// which are never sent; 1012 to 1014, which IANA's registry has added; what libraries and
+/// applications may use (section 7.4.2).
+fn may_be_sent(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
+
+#[cfg(test)]
+mod tests;

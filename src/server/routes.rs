@@ -11,6 +11,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
+use super::access::{self, Denial, Grant, Wanted};
 use super::admission::Refusal;
 use super::handshake::{self, Guest, Served};
 use super::{Context, exposition, page, proxy, publish, stats};
@@ -52,24 +53,22 @@ pub(super) async fn answer(request: Request<Incoming>, context: Arc<Context>, gu
     let head = request.method() == Method::HEAD;
     // A name that is not UTF-8 names no channel, decoded or not.
     let rest = rest.map(|name| percent_decode_str(name).decode_utf8_lossy().into_owned());
-    let mut reply = match (first, rest.as_deref()) {
-        ("publish", Some(name)) => publish::answer(request, &context, name).await,
-        ("ws", Some(name)) => match context.hub.get(name) {
-            Some(_) if context.is_closed_to_clients() => draining(),
-            Some(channel) => handshake::upgrade(request, &channel, &context, &guest).await,
-            None => no_channel(name),
-        },
-        ("snapshot", Some(name)) => match context.hub.get(name) {
-            Some(channel) => snapshot(&channel).await,
-            None => no_channel(name),
-        },
-        ("metrics", None) => reply(StatusCode::OK, exposition::CONTENT_TYPE, exposition::render(&context.hub)),
-        ("stats", None) => reply(StatusCode::OK, JSON, stats::stats(&context)),
-        ("channels", None) => reply(StatusCode::OK, JSON, stats::channels(&context)),
-        ("healthz", None) => reply(StatusCode::OK, TEXT, "ok\n"),
-        ("readyz", None) => ready(&context),
-        _ => page::answer(),
+    let rest = rest.as_deref();
+    let wanted = match (first, rest) {
+        ("ws" | "snapshot", Some(name)) => Wanted::Receive(name),
+        ("publish", Some(name)) => Wanted::Publish(name),
+        ("stats" | "channels", None) => Wanted::Stats,
+        ("metrics", None) => Wanted::Metrics,
+        _ => Wanted::Nothing,
     };
+    let shared = context.access.shared_with(request.headers()).filter(|_| !post);
+    let mut reply = match context.access.decide(wanted, &request) {
+        Ok(grant) => dispatch(request, (first, rest), &grant, &context, &guest).await,
+        Err(denial) => deny(denial, &context, &guest),
+    };
+    if let Some(origin) = shared {
+        access::share(reply.headers_mut(), origin);
+    }
     if context.is_draining() && reply.status() != StatusCode::SWITCHING_PROTOCOLS {
         reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -80,6 +79,45 @@ pub(super) async fn answer(request: Request<Incoming>, context: Arc<Context>, gu
         *reply.body_mut() = Full::default();
     }
     Ok(reply)
+}
+
+/// Answers a request that may be made.
+async fn dispatch(
+    request: Request<Incoming>,
+    target: (&str, Option<&str>),
+    grant: &Grant,
+    context: &Context,
+    guest: &Guest,
+) -> Reply {
+    match target {
+        ("publish", Some(name)) => publish::answer(request, context, name).await,
+        ("ws", Some(name)) => match context.hub.get(name) {
+            Some(_) if context.is_closed_to_clients() => draining(),
+            Some(channel) => handshake::upgrade(request, &channel, context, guest, grant.expires).await,
+            None => no_channel(name),
+        },
+        ("snapshot", Some(name)) => match context.hub.get(name) {
+            Some(channel) => snapshot(&channel).await,
+            None => no_channel(name),
+        },
+        ("metrics", None) => reply(StatusCode::OK, exposition::CONTENT_TYPE, exposition::render(&context.hub)),
+        ("stats", None) => reply(StatusCode::OK, JSON, stats::stats(context, grant)),
+        ("channels", None) => reply(StatusCode::OK, JSON, stats::channels(context, grant)),
+        ("healthz", None) => reply(StatusCode::OK, TEXT, "ok\n"),
+        ("readyz", None) => ready(context),
+        _ => page::answer(),
+    }
+}
+
+/// Tells somebody who was not let in why, and counts that.
+fn deny(denial: Denial, context: &Context, guest: &Guest) -> Reply {
+    tracing::debug!(client = %guest.ticket.client(), "refused: {}", denial.reason);
+    context.hub.metrics().refused.add(denial.label);
+    let mut reply = error(denial.status, &denial.reason);
+    if let Some(challenge) = denial.challenge {
+        reply.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    reply
 }
 
 /// What no request may lack: a client that may have one more connection, and one host that it names

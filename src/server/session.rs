@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant as Moment;
 
 use super::admission::Ticket;
+use super::allowance::{Allowance, Said};
 use super::disconnect::Disconnect;
 use super::heartbeat::SessionId;
 use super::outbox::{Ledger, Outbox, send_lent};
@@ -21,9 +22,14 @@ use crate::metrics::ShardCounters;
 
 /// Reads of one client before others get their turn.
 const MAX_READS: usize = 4;
+/// Reads of one client after the end, so that a message under way does not reset the connection before the
+/// client has seen its Close: a few milliseconds of work, and 16 MiB at most. What comes beyond them stays in
+/// the kernel, which takes no more of the client, until the socket is dropped.
+const MAX_LINGER_READS: u16 = 1_024;
 
 /// What a connection must do: any byte stream, encrypted or not. `poll_write_vectored` should be
-/// real where there is one.
+/// real where there is one. It may take bytes and hold them back, a bounded number, if it wakes the
+/// waker of the write when it can go on: then it is flushed.
 pub trait Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for S {}
@@ -37,6 +43,8 @@ pub(super) struct Arrival<S> {
     pub(super) seat: Seat,
     pub(super) membership: Membership,
     pub(super) ticket: Ticket,
+    /// When the client has to go, if its token says so.
+    pub(super) expires: Option<tokio::time::Instant>,
 }
 
 /// What the clients of one writer task share.
@@ -45,10 +53,12 @@ pub(super) struct Desk<'a> {
     pub(super) counters: &'a ShardCounters,
     /// Lent to one client's reads at a time.
     pub(super) scratch: &'a mut [u8],
+    /// Counts what is read of them.
+    pub(super) bytes_read: &'a mut u64,
     /// Frames a lagging client's ring holds.
     pub(super) queue_size: usize,
-    /// Largest message of a client.
-    pub(super) max_message: usize,
+    /// How much a client may say.
+    pub(super) allowance: Allowance,
 }
 
 /// One client. What it has only now and then is in boxes, so that ten thousand idle ones are small.
@@ -82,6 +92,14 @@ pub(super) struct Session<S> {
     at_eof: bool,
     /// The peer has sent its Close.
     peer_closed: bool,
+    said: Said,
+    /// The last visit did not find the end of what the peer has sent.
+    unread: bool,
+    /// Reads after the end.
+    linger_reads: u16,
+    /// What is sent back.
+    #[cfg(feature = "echo")]
+    echo: super::echo::Echo,
     /// Frames that gave way to newer ones, for the log.
     dropped: u64,
 }
@@ -122,6 +140,11 @@ impl<S: Connection> Session<S> {
             shut_down: false,
             at_eof: false,
             peer_closed: false,
+            said: Said::default(),
+            unread: false,
+            linger_reads: 0,
+            #[cfg(feature = "echo")]
+            echo: Default::default(),
             dropped: 0,
         }
     }
@@ -149,7 +172,12 @@ impl<S: Connection> Session<S> {
         if self.end.is_none() {
             self.end = Some(end);
             if end.close().is_some() {
-                self.outbox.get_or_insert_default().close(end);
+                let outbox = self.outbox.get_or_insert_default();
+                #[cfg(not(feature = "echo"))]
+                outbox.close(end);
+                // What came before the end goes back before the Close.
+                #[cfg(feature = "echo")]
+                outbox.close_when_drained(end);
             }
         }
     }
@@ -230,8 +258,8 @@ impl<S: Connection> Session<S> {
     }
 
     fn send(&mut self, desk: &Desk<'_>) -> Visit {
+        let cx = &mut Context::from_waker(&self.waker);
         if let Some(outbox) = &mut self.outbox {
-            let cx = &mut Context::from_waker(&self.waker);
             let ledger = Ledger { counters: desk.counters, since: self.since };
             let congested = outbox.is_congested();
             let flushed = outbox.poll_flush(cx, Pin::new(&mut self.io), ledger);
@@ -250,10 +278,15 @@ impl<S: Connection> Session<S> {
                 return self.fail(&error);
             }
         }
+        // What an encrypted stream took and its socket did not; nothing for a plain one.
+        if let Poll::Ready(Err(error)) = Pin::new(&mut self.io).poll_flush(cx) {
+            return self.fail(&error);
+        }
         match self.end {
             _ if self.at_eof => Visit::Over,
-            // Both have said Close: the server ends the connection (RFC 6455 section 7.1.1).
-            _ if self.peer_closed && self.shut_down => Visit::Over,
+            // Both have said Close: the server ends the connection (RFC 6455 section 7.1.1). But a socket that
+            // is dropped with something unread is reset, and the Close may be lost with it.
+            _ if self.peer_closed && self.shut_down && !self.unread => Visit::Over,
             None if self.outbox.is_some() && !std::mem::replace(&mut self.is_watched, true) => Visit::Lags,
             None => Visit::Open,
             Some(_) if std::mem::replace(&mut self.lingers, true) => Visit::Closing,
@@ -267,22 +300,31 @@ impl<S: Connection> Session<S> {
     }
 
     fn read(&mut self, desk: &mut Desk<'_>) {
+        self.unread = true;
         for reads in 0.. {
-            if self.at_eof || self.outbox.as_ref().is_some_and(|outbox| outbox.is_congested()) {
+            let is_congested = self.outbox.as_ref().is_some_and(|outbox| outbox.is_congested());
+            if self.at_eof || is_congested || self.linger_reads == MAX_LINGER_READS {
                 return;
             }
             if reads == MAX_READS {
                 self.waker.wake_by_ref();
                 return;
             }
+            self.linger_reads += u16::from(self.end.is_some());
             let mut buffer = ReadBuf::new(desk.scratch);
             match Pin::new(&mut self.io).poll_read(&mut Context::from_waker(&self.waker), &mut buffer) {
-                Poll::Pending => return,
+                Poll::Pending => {
+                    self.unread = false;
+                    return;
+                }
                 Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
                     self.at_eof = true;
                     self.end.get_or_insert(Disconnect::Gone);
                 }
-                Poll::Ready(Ok(())) => self.receive(buffer.filled_mut(), desk.max_message),
+                Poll::Ready(Ok(())) => {
+                    *desk.bytes_read += buffer.filled().len() as u64;
+                    self.receive(buffer.filled_mut(), desk.allowance);
+                }
                 Poll::Ready(Err(error)) => {
                     self.at_eof = true;
                     self.end.get_or_insert(Disconnect::Io(error.kind()));
@@ -291,28 +333,37 @@ impl<S: Connection> Session<S> {
         }
     }
 
-    /// Takes in bytes of the client, whose messages may have `max_message` bytes; after the end they mean
-    /// nothing.
-    pub(super) fn receive(&mut self, bytes: &mut [u8], max_message: usize) {
+    /// Takes in bytes of the client; after the end they mean nothing.
+    pub(super) fn receive(&mut self, bytes: &mut [u8], allowance: Allowance) {
         if bytes.is_empty()
             || matches!(self.end, Some(end) if !matches!(end, Disconnect::Shutdown | Disconnect::Restart))
         {
             return;
         }
-        let Self { reader, outbox, answered, pinged, .. } = self;
+        let Self { reader, outbox, answered, pinged, said, .. } = self;
+        #[cfg(feature = "echo")]
+        let echo = &mut self.echo;
         let mut closed = None;
-        let kept = reader.get_or_insert_with(|| Box::new(Reader::new(max_message)));
+        let kept = reader.get_or_insert_with(|| Box::new(Reader::new(allowance.max_message)));
+        let frames = kept.frames();
         let read = kept.feed(bytes, &mut |event| match event {
+            #[cfg(not(feature = "echo"))]
             Event::Data { .. } => {}
+            #[cfg(feature = "echo")]
+            Event::Data { text, payload, last } => {
+                let message = echo.collect(text, payload, last);
+                message.into_iter().for_each(|message| outbox.get_or_insert_default().echo(message));
+            }
             Event::Ping(payload) => outbox.get_or_insert_default().pong(payload),
             Event::Pong => *answered = *pinged,
             Event::Close(code) => closed = Some(Disconnect::Closed(code)),
         });
+        let flood = !said.count(kept.frames().wrapping_sub(frames), &allowance);
         if kept.is_between_messages() {
             *reader = None;
         }
         self.peer_closed |= closed.is_some();
-        if let Some(end) = read.err().or(closed) {
+        if let Some(end) = read.err().or(closed).or(flood.then_some(Disconnect::Flood)) {
             self.close(end);
         }
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Context;
+use super::access::Grant;
 use super::exposition::Totals;
 use crate::fanout::Hub;
 
@@ -52,7 +53,8 @@ struct Stats {
     channels: Vec<ChannelStats>,
 }
 
-pub(super) fn stats(context: &Context) -> String {
+/// Everything; of channels, those that whoever asks may know of.
+pub(super) fn stats(context: &Context, grant: &Grant) -> String {
     let hub = &context.hub;
     let metrics = hub.metrics();
     let totals = Totals::of(hub, &hub.channels());
@@ -77,21 +79,21 @@ pub(super) fn stats(context: &Context) -> String {
         disconnects,
         source_messages: metrics.source_messages.get(),
         source_errors: metrics.source_errors.get(),
-        channels: channel_stats(context),
+        channels: channel_stats(context, grant),
     })
 }
 
-pub(super) fn channels(context: &Context) -> String {
+pub(super) fn channels(context: &Context, grant: &Grant) -> String {
     #[derive(Serialize)]
     struct Channels {
         channels: Vec<ChannelStats>,
     }
-    to_json(&Channels { channels: channel_stats(context) })
+    to_json(&Channels { channels: channel_stats(context, grant) })
 }
 
-fn channel_stats(context: &Context) -> Vec<ChannelStats> {
+fn channel_stats(context: &Context, grant: &Grant) -> Vec<ChannelStats> {
     let rates = context.rates.latest.load();
-    let channels = context.hub.channels().into_iter();
+    let channels = context.hub.channels().into_iter().filter(|channel| grant.covers(channel.name()));
     channels
         .map(|channel| ChannelStats {
             name: channel.name().to_owned(),

@@ -16,13 +16,14 @@ use super::disconnect::Disconnect;
 use super::drain::{Drain, Farewell};
 use super::heartbeat::Heartbeat;
 use super::session::{Arrival, Connection, Session, Visit};
-use crate::config::WsConfig;
+use crate::config::{Config, WsConfig};
 use crate::fanout::{Hub, Rounds, Shard};
 
 /// Clients served before it is others' turn: at some microseconds each, well under a millisecond.
 const VISITS_PER_TURN: usize = 64;
-/// Bytes sent before it is others' turn: some ten microseconds. Clients of large messages would keep
-/// those of small ones waiting otherwise.
+/// Bytes sent and read before it is others' turn: some ten microseconds, or half a millisecond of the smallest
+/// frames clients may send. Clients of large messages would keep those of small ones waiting otherwise, and
+/// clients that flood would keep everybody.
 const BYTES_PER_TURN: u64 = 256 << 10;
 
 /// Whether the server serves or drains.
@@ -74,14 +75,14 @@ pub(super) struct Writer<S> {
 }
 
 impl<S: Connection> Writer<S> {
-    pub(super) fn new(hub: Hub, entrance: Arc<Entrance<S>>, config: WsConfig, phase: watch::Receiver<Phase>) -> Self {
+    pub(super) fn new(hub: Hub, entrance: Arc<Entrance<S>>, config: &Config, phase: watch::Receiver<Phase>) -> Self {
         Self {
             rounds: hub.rounds(&entrance.shard),
-            clients: Clients::new(Arc::clone(entrance.shard.counters()), &config),
+            clients: Clients::new(Arc::clone(entrance.shard.counters()), config),
             hub,
             entrance,
-            heartbeat: Heartbeat::new(config.heartbeat_interval, config.heartbeat_timeout),
-            config,
+            heartbeat: Heartbeat::new(config.ws.heartbeat_interval, config.ws.heartbeat_timeout),
+            config: config.ws.clone(),
             phase,
             draining: None,
             ended: false,
@@ -114,9 +115,9 @@ impl<S: Connection> Writer<S> {
             if served > 0 {
                 visits += served;
                 // Not each time: a worker that only yields wakes another one, which finds nothing.
-                if visits >= VISITS_PER_TURN || self.clients.bytes_sent() >= enough {
+                if visits >= VISITS_PER_TURN || self.clients.bytes_moved() >= enough {
                     tokio::task::yield_now().await;
-                    (visits, enough) = (0, self.clients.bytes_sent() + BYTES_PER_TURN);
+                    (visits, enough) = (0, self.clients.bytes_moved() + BYTES_PER_TURN);
                 }
                 continue;
             }
@@ -150,16 +151,19 @@ impl<S: Connection> Writer<S> {
     }
 
     fn register(&mut self, arrival: Arrival<S>) {
-        let Arrival { io, received, seat, membership, ticket } = arrival;
+        let Arrival { io, received, seat, membership, ticket, expires } = arrival;
         self.hub.metrics().connections_total.add(1);
         let slot = seat.slot();
         self.next_number = self.next_number.wrapping_add(1);
         let mut session = Session::new(io, ticket, seat, self.next_number);
-        session.receive(&mut Vec::from(received), self.config.max_message_size);
+        session.receive(&mut Vec::from(received), self.clients.allowance());
         let registered = self.rounds.register(slot, membership);
         session.place = registered.as_ref().map(|(place, _)| *place);
         if self.draining.is_none() {
             self.heartbeat.expect_ping(Instant::now(), session.id());
+            if let Some(end) = expires {
+                self.heartbeat.expect_expiry(end, session.id());
+            }
         }
         self.clients.insert(slot, session);
         let last = registered.and_then(|(_, last)| last);
@@ -190,9 +194,9 @@ impl<S: Connection> Writer<S> {
         if self.marked.is_empty() {
             self.entrance.shard.take_marked(&mut self.marked);
         }
-        let (mut visited, enough) = (0, self.clients.bytes_sent() + BYTES_PER_TURN);
+        let (mut visited, enough) = (0, self.clients.bytes_moved() + BYTES_PER_TURN);
         while visited < VISITS_PER_TURN
-            && self.clients.bytes_sent() < enough
+            && self.clients.bytes_moved() < enough
             && let Some(slot) = self.marked.pop()
         {
             self.visit(slot);
@@ -203,9 +207,9 @@ impl<S: Connection> Writer<S> {
 
     /// Serves a bounded number of clients with what was published; returns how many.
     fn go_round(&mut self) -> usize {
-        let (mut served, enough) = (0, self.clients.bytes_sent() + BYTES_PER_TURN);
+        let (mut served, enough) = (0, self.clients.bytes_moved() + BYTES_PER_TURN);
         while served < VISITS_PER_TURN
-            && self.clients.bytes_sent() < enough
+            && self.clients.bytes_moved() < enough
             && let Some(delivery) = self.rounds.next_delivery()
         {
             let slot = delivery.slot;

@@ -1,6 +1,6 @@
 // Opens the live page of a running server in Chromium and checks what a person would see.
 //
-// Usage: node page.mjs http://127.0.0.1:PORT [SCREENSHOT-DIR]
+// Usage: node page.mjs http://127.0.0.1:PORT[/?token=TOKEN] [SCREENSHOT-DIR]
 // CHROMIUM names the browser, else /usr/bin/chromium. Exits 0, or 1 with what was expected and what was seen.
 
 import { mkdir } from 'node:fs/promises';
@@ -94,7 +94,9 @@ async function until(page, what, expected, condition, argument) {
 
 /** The symbols of the server's newest snapshot. A market that has just begun may not have a price for each yet. */
 async function symbolsOf(url) {
-  const response = await fetch(new URL('/snapshot/market', url));
+  // The URL may carry a token.
+  const { search } = new URL(url);
+  const response = await fetch(new URL(`/snapshot/market${search}`, url));
   const text = await response.text();
   expect('GET /snapshot/market', 'status 200', `${response.status} ${text}`, response.status === 200);
   const symbols = Object.keys(JSON.parse(text).symbols);

@@ -15,8 +15,8 @@ pub const CLOSE: u8 = 0x88;
 pub const PING: u8 = 0x89;
 pub const PONG: u8 = 0x8a;
 
-pub struct Client {
-    pub stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    pub stream: S,
 }
 
 /// The client's side of the opening handshake, for `path`.
@@ -68,13 +68,12 @@ impl Client {
         Self::over(stream, address, channel)
     }
 
-    fn over(mut stream: TcpStream, address: SocketAddr, channel: &str) -> Self {
-        stream.write_all(handshake_request(address, &format!("/ws/{channel}")).as_bytes()).expect("sent");
-        let answer = read_answer(&mut stream, false);
-        assert_eq!(answer.status, 101, "{}\n{}", answer.head, answer.text());
-        // RFC 6455 section 1.3 has the answer to this key.
-        assert_eq!(answer.header("sec-websocket-accept"), Some("s3pplmbitxaq9kygzzhzrbk+xoo="));
-        Self { stream }
+    /// Whether nothing comes for `time`.
+    pub fn is_silent(&mut self, time: Duration) -> bool {
+        self.stream.set_read_timeout(Some(time)).expect("a timeout");
+        let silent = self.stream.peek(&mut [0]).is_err();
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        silent
     }
 
     /// Asks for a stream and returns whatever is answered.
@@ -82,6 +81,18 @@ impl Client {
         let mut stream = connect(address);
         stream.write_all(handshake_request(address, path).as_bytes()).expect("sent");
         read_answer(&mut stream, false)
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// The same over any stream.
+    pub fn over(mut stream: S, address: SocketAddr, channel: &str) -> Self {
+        stream.write_all(handshake_request(address, &format!("/ws/{channel}")).as_bytes()).expect("sent");
+        let answer = read_answer(&mut stream, false);
+        assert_eq!(answer.status, 101, "{}\n{}", answer.head, answer.text());
+        // RFC 6455 section 1.3 has the answer to this key.
+        assert_eq!(answer.header("sec-websocket-accept"), Some("s3pplmbitxaq9kygzzhzrbk+xoo="));
+        Self { stream }
     }
 
     pub fn send(&mut self, first: u8, payload: &[u8]) {
@@ -137,13 +148,5 @@ impl Client {
             let (code, text) = payload.split_first_chunk().unwrap_or((&[0; 2], b""));
             return (u16::from_be_bytes(*code), String::from_utf8(text.to_vec()).expect("UTF-8"), others);
         }
-    }
-
-    /// Whether nothing comes for `time`.
-    pub fn is_silent(&mut self, time: Duration) -> bool {
-        self.stream.set_read_timeout(Some(time)).expect("a timeout");
-        let silent = self.stream.peek(&mut [0]).is_err();
-        self.stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        silent
     }
 }

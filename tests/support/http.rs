@@ -58,7 +58,7 @@ pub fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, 
 }
 
 /// Reads one answer and nothing behind it.
-pub fn read_answer(stream: &mut TcpStream, headless: bool) -> Answer {
+pub fn read_answer(stream: &mut impl Read, headless: bool) -> Answer {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];

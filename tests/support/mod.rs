@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod http;
+pub mod tls;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -53,7 +54,7 @@ impl Server {
         let lines = Mutex::new(lines);
         let mut server = Self { child, address: SocketAddr::from(([0; 4], 0)), lines, seen: Vec::new() };
         let line = server.wait_for_line("listening");
-        let address = line.split("http://").nth(1).and_then(|rest| rest.trim_end_matches('/').parse().ok());
+        let address = line.split("://").nth(1).and_then(|rest| rest.trim_end_matches('/').parse().ok());
         server.address = address.unwrap_or_else(|| panic!("no address in {line:?}"));
         server
     }
@@ -71,6 +72,12 @@ impl Server {
                 return line;
             }
         }
+    }
+
+    /// Everything on stderr of a server that has ended.
+    pub fn rest_of_log(&mut self) -> String {
+        self.seen.extend(self.lines.get_mut().expect("no panic").iter());
+        self.seen.join("\n")
     }
 
     pub fn stdin(&mut self) -> ChildStdin {

@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::KEYS;
-use super::{Plan, apply};
+use super::{Plan, apply, value};
 
 /// Reads the runs of a file.
 ///
@@ -81,8 +81,9 @@ impl Source<'_> {
             bail!("{}: `{name}` is of the wrong type: expected {expected}", place());
         };
         let texts: Vec<_> = texts.iter().map(String::as_str).collect();
-        apply(plan, key, &texts)
-            .map_err(|(text, expected)| anyhow!("{}: `{name}` = {text:?}: expected {expected}", place()))
+        apply(plan, key, &texts).map_err(|(text, expected)| {
+            anyhow!("{}: `{name}` = {:?}: expected {expected}", place(), value::shown(key.flag, text))
+        })
     }
 }
 
@@ -91,6 +92,7 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Integer(number) if number.radix() == 10 => Some(number.to_string()),
         DeValue::Float(number) => Some(number.to_string()),
+        DeValue::Boolean(value) => Some(value.to_string()),
         _ => None,
     }
 }

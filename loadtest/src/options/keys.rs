@@ -10,7 +10,7 @@ use crate::wire::url::Url;
 pub(crate) struct Key {
     /// Long flag without the dashes; in a file `_` stands for `-`.
     pub(crate) flag: &'static str,
-    /// What the help calls its value.
+    /// What the help calls its value; empty = a switch, which needs none.
     pub(crate) unit: &'static str,
     /// Its default as it would be written; empty = none.
     pub(crate) default: &'static str,
@@ -52,7 +52,7 @@ macro_rules! key {
 
 /// All of them, in the order of the help.
 pub(crate) static KEYS: &[Key] = &[
-    key!("url", "URL", "", "What to connect to, ws://HOST:PORT/PATH", url, |text: &str| {
+    key!("url", "URL", "", "What to connect to, ws://HOST:PORT/PATH or wss://…", url, |text: &str| {
         Url::parse(text, "ws").map(Some).map_err(|error| error.to_string())
     }),
     key!(
@@ -93,7 +93,29 @@ pub(crate) static KEYS: &[Key] = &[
         connect_timeout,
         value::some_time
     ),
+    key!(
+        "ca",
+        "FILE",
+        "",
+        "Trust the authorities in this PEM file instead of those of the system",
+        trust.ca,
+        |text: &str| {
+            let given = !text.trim().is_empty();
+            given.then(|| Some(text.into())).ok_or_else(|| "the path of a PEM file".to_owned())
+        }
+    ),
+    key!("insecure", "", "", "Trust any certificate", trust.insecure, |text: &str| {
+        value::word(text, &[("true", true), ("false", false)])
+    }),
     key!("header", "HEADER", "Added to the handshake, 'Name: value'; may be repeated", many headers, value::header),
+    key!(
+        "token",
+        "TOKEN",
+        "",
+        "Sent in the handshake as 'Authorization: Bearer TOKEN'; no report shows it",
+        token,
+        value::token
+    ),
     key!(
         "source-address", "IP",
         "Connect from this address; may be repeated. Without it, more connections than there are ports towards a \
@@ -121,7 +143,7 @@ pub(crate) static KEYS: &[Key] = &[
         "publish-url",
         "URL",
         "",
-        "Publish to this http:// URL with POST, a request a message",
+        "Publish to this http:// or https:// URL with POST, a request a message",
         publish_url,
         |text: &str| { Url::parse(text, "http").map(Some).map_err(|error| error.to_string()) }
     ),
@@ -145,6 +167,7 @@ pub(crate) static KEYS: &[Key] = &[
         value::integer(text, 1, 10_000).map(|n| n as usize)
     }),
     key!("publish-header", "HEADER", "Added to publications; may be repeated", many publish_headers, value::header),
+    key!("publish-token", "TOKEN", "", "The same for publications", publish_token, value::token),
     key!(
         "server-pid",
         "PID",

@@ -19,7 +19,11 @@ pub(crate) fn command() -> Command {
     let keys = KEYS.iter().map(|key| {
         let default = if key.default.is_empty() { String::new() } else { format!(" [default: {}]", key.default) };
         let action = if key.many { ArgAction::Append } else { ArgAction::Set };
-        let arg = Arg::new(key.flag).long(key.flag).value_name(key.unit).help(format!("{}{default}", key.help));
+        let arg = Arg::new(key.flag).long(key.flag).help(format!("{}{default}", key.help));
+        let arg = match key.unit {
+            "" => arg.num_args(0..=1).require_equals(true).default_missing_value("true").hide_possible_values(true),
+            unit => arg.value_name(unit),
+        };
         arg.action(action).allow_hyphen_values(true)
     });
     let path = |name: &'static str, help: &'static str| Arg::new(name).long(name).value_name("FILE").help(help);
@@ -66,6 +70,20 @@ fn after_help() -> String {
     text
 }
 
+/// The command line as a report may show it, without tokens.
+pub(crate) fn shown(arguments: impl Iterator<Item = String>) -> Vec<String> {
+    let mut flag = String::new();
+    arguments
+        .map(|argument| {
+            let named = argument.strip_prefix("--").unwrap_or_default().to_owned();
+            match named.split_once('=') {
+                Some((name, text)) => format!("--{name}={}", value::shown(name, text)),
+                None => value::shown(&std::mem::replace(&mut flag, named), &argument),
+            }
+        })
+        .collect()
+}
+
 /// What the command line and the file ask for.
 ///
 /// # Errors
@@ -81,7 +99,7 @@ pub(crate) fn invocation(matches: &ArgMatches) -> anyhow::Result<Invocation> {
             let texts: Vec<_> =
                 matches.get_many::<String>(key.flag).into_iter().flatten().map(String::as_str).collect();
             if let Err((text, expected)) = apply(plan, key, &texts) {
-                bail!("--{} {text:?}: expected {expected}", key.flag);
+                bail!("--{} {:?}: expected {expected}", key.flag, value::shown(key.flag, text));
             }
         }
         if plan.name.is_empty() {
@@ -107,6 +125,21 @@ fn apply<'a>(plan: &mut Plan, key: &Key, texts: &[&'a str]) -> Result<(), (&'a s
     for text in texts {
         (key.set)(plan, text).map_err(|expected| (*text, expected))?;
     }
-    plan.texts.insert(key.flag.to_owned(), texts.join(", "));
+    let shown: Vec<_> = texts.iter().map(|text| value::shown(key.flag, text)).collect();
+    plan.texts.insert(key.flag.to_owned(), shown.join(", "));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_shown_without_tokens() {
+        let line = "loadtest --token a1 --url ws://h/?token=a2 --publish-token=a3 --url=ws://h/?token=a4 --quiet";
+        let line = shown(line.split(' ').map(str::to_owned)).join(" ");
+        let expected =
+            "loadtest --token *** --url ws://h/?token=*** --publish-token=*** --url=ws://h/?token=*** --quiet";
+        assert_eq!(line, expected);
+    }
 }

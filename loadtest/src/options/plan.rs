@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::keys::KEYS;
 use crate::probe::Usage;
 use crate::report::threshold::Threshold;
+use crate::tls::{self, Trust};
 use crate::wire::template::{Template, TimeUnit};
 use crate::wire::url::Url;
 
@@ -50,7 +51,9 @@ pub(crate) struct Plan {
     pub(crate) settle: Duration,
     pub(crate) workers: usize,
     pub(crate) connect_timeout: Duration,
+    pub(crate) trust: Trust,
     pub(crate) headers: Vec<String>,
+    pub(crate) token: Option<String>,
     pub(crate) source_addresses: Vec<IpAddr>,
     pub(crate) ts_field: String,
     pub(crate) ts_unit: TimeUnit,
@@ -61,6 +64,7 @@ pub(crate) struct Plan {
     pub(crate) publish_binary: bool,
     pub(crate) publish_pipeline: usize,
     pub(crate) publish_headers: Vec<String>,
+    pub(crate) publish_token: Option<String>,
     pub(crate) server_pid: Option<u32>,
     pub(crate) step_factor: f64,
     pub(crate) step_duration: Duration,
@@ -99,7 +103,9 @@ impl Default for Plan {
             settle: Duration::ZERO,
             workers: 0,
             connect_timeout: Duration::ZERO,
+            trust: Trust::default(),
             headers: Vec::new(),
+            token: None,
             source_addresses: Vec::new(),
             ts_field: String::new(),
             ts_unit: TimeUnit::Micros,
@@ -110,6 +116,7 @@ impl Default for Plan {
             publish_binary: false,
             publish_pipeline: 0,
             publish_headers: Vec::new(),
+            publish_token: None,
             server_pid: None,
             step_factor: 0.0,
             step_duration: Duration::ZERO,
@@ -143,6 +150,10 @@ impl Plan {
         };
         for url in std::iter::once(url).chain(&self.publish_url) {
             url.resolve().map_err(|error| format!("cannot find the host of {url}: {error}"))?;
+            tls::Client::new(url, &self.trust)?;
+        }
+        if self.trust.insecure && self.trust.ca.is_some() {
+            return Err("--ca and --insecure: either certificates of this authority, or any".to_owned());
         }
         if let Some(pid) = self.server_pid
             && Usage::of_tree(pid, false).is_none()
@@ -192,6 +203,16 @@ impl Plan {
         }
     }
 
+    /// What is added to handshakes.
+    pub(crate) fn all_headers(&self) -> Vec<String> {
+        with_token(&self.headers, self.token.as_ref())
+    }
+
+    /// What is added to publications.
+    pub(crate) fn all_publish_headers(&self) -> Vec<String> {
+        with_token(&self.publish_headers, self.publish_token.as_ref())
+    }
+
     /// How many clients read slowly in the scenario `slow`.
     pub(crate) fn slow_clients(&self) -> usize {
         (self.connections as f64 * self.slow_share) as usize
@@ -203,4 +224,8 @@ impl Plan {
         let workers = if self.workers == 0 { (processors / 2).max(1) } else { self.workers };
         workers.min(self.connections)
     }
+}
+
+fn with_token(headers: &[String], token: Option<&String>) -> Vec<String> {
+    headers.iter().cloned().chain(token.map(|token| format!("Authorization: Bearer {token}"))).collect()
 }

@@ -97,6 +97,37 @@ pub(crate) fn header(text: &str) -> Result<String, String> {
     good.then(|| format!("{name}: {}", value.trim())).ok_or_else(expected)
 }
 
+/// What `Authorization: Bearer` is followed by.
+pub(crate) fn token(text: &str) -> Result<Option<String>, String> {
+    let good = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    good.then(|| Some(text.to_owned())).ok_or_else(|| "printable ASCII without spaces".to_owned())
+}
+
+/// What a report may show of what an option was set to: no token.
+pub(crate) fn shown(flag: &str, text: &str) -> String {
+    const HIDDEN: &str = "***";
+    match flag {
+        "token" | "publish-token" => HIDDEN.to_owned(),
+        "header" | "publish-header" => match text.split_once(':') {
+            Some((name, _)) if ["authorization", "cookie"].contains(&name.trim().to_ascii_lowercase().as_str()) => {
+                format!("{name}: {HIDDEN}")
+            }
+            _ => text.to_owned(),
+        },
+        "url" | "publish-url" => match text.split_once('?') {
+            Some((path, query)) => {
+                let pairs = query.split('&').map(|pair| match pair.starts_with("token=") {
+                    true => format!("token={HIDDEN}"),
+                    false => pair.to_owned(),
+                });
+                format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"))
+            }
+            None => text.to_owned(),
+        },
+        _ => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,5 +161,20 @@ mod tests {
             assert!(header(text).is_err(), "{text}");
         }
         assert_eq!(integer("0", 1, 5), Err("a whole number from 1 to 5".to_owned()));
+    }
+
+    #[test]
+    fn no_token_is_shown() {
+        for (flag, text, expected) in [
+            ("token", "abc", "***"),
+            ("header", "authorization: Bearer abc", "authorization: ***"),
+            ("publish-header", "X-Desk: 7", "X-Desk: 7"),
+            ("url", "ws://h/ws/a?x=1&token=abc", "ws://h/ws/a?x=1&token=***"),
+            ("url", "ws://h/ws/a", "ws://h/ws/a"),
+            ("duration", "1s", "1s"),
+        ] {
+            assert_eq!(shown(flag, text), expected);
+        }
+        assert!(token("a b").is_err() && token("").is_err());
     }
 }

@@ -9,20 +9,20 @@
 //! requests can be unanswered (HTTP/1.1 pipelining, RFC 9112 section 9.3.2).
 
 mod answer;
+mod stream;
 
-use std::io::{BufReader, ErrorKind, Write};
-use std::mem::MaybeUninit;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io::{BufReader, Write};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use socket2::SockRef;
-
+use self::stream::Stream;
 use crate::probe::Schedule;
 use crate::report::model;
 use crate::stats::{Latencies, Reasons};
+use crate::tls;
 use crate::wire::template::Template;
 use crate::wire::url::Url;
 use crate::worker::wall;
@@ -39,6 +39,8 @@ const NAP: Duration = Duration::from_millis(50);
 pub(crate) struct Setup {
     pub(crate) url: Url,
     pub(crate) address: SocketAddr,
+    /// If the connection is encrypted.
+    pub(crate) tls: Option<tls::Client>,
     pub(crate) headers: Vec<String>,
     pub(crate) binary: bool,
     /// Requests that may be unanswered.
@@ -199,7 +201,7 @@ type Sent = (u64, u64);
 
 /// A connection, seen from the sending thread.
 struct Link {
-    stream: TcpStream,
+    stream: Stream,
     /// Has room for as many requests as may be unanswered.
     slots: SyncSender<()>,
     /// Tells the reading thread what to wait for.
@@ -220,9 +222,7 @@ impl Link {
             return false;
         }
         // Nothing is expected: whatever is there is the end, or no answer of ours.
-        let mut byte = [MaybeUninit::uninit()];
-        let peeked = SockRef::from(&self.stream).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT);
-        !peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        self.stream.has_something()
     }
 }
 
@@ -300,20 +300,15 @@ impl Sending {
         if self.link.is_some() {
             return Ok(());
         }
-        let connect = || {
-            let stream = TcpStream::connect_timeout(&self.setup.address, TIMEOUT)?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(TIMEOUT))?;
-            let reading = stream.try_clone()?;
-            Ok((stream, reading))
-        };
-        let (stream, reading) = connect().map_err(|error: std::io::Error| {
+        let connected = Stream::connect(&self.setup.address, self.setup.tls.as_ref(), TIMEOUT);
+        let stream = connected.map_err(|error| {
             std::thread::sleep(RETRY_AFTER);
             format!("cannot connect to {}: {error}", self.setup.address)
         })?;
         let one = self.shared.one_at_a_time.load(Ordering::Relaxed);
         let (slots, taken) = sync_channel(if one { 1 } else { self.setup.pipeline });
         let (sent, waiting) = channel();
+        let reading = stream.clone();
         let (closed, unanswered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         self.link =
             Some(Link { stream, slots, sent, closed: Arc::clone(&closed), unanswered: Arc::clone(&unanswered) });
@@ -352,7 +347,7 @@ struct Answers {
 
 impl Answers {
     /// Reads until the sending thread lets go of the connection.
-    fn read(self, stream: TcpStream) {
+    fn read(self, stream: Stream) {
         self.shared.watch_this_thread();
         let mut reader = BufReader::new(stream);
         let mut failure: Option<String> = None;
@@ -365,7 +360,7 @@ impl Answers {
                 self.shared.one_at_a_time.store(true, Ordering::Relaxed);
                 self.closed.store(true, Ordering::Release);
                 // A write under way fails, and does not wait for a server that reads no more.
-                let _ = reader.get_ref().shutdown(Shutdown::Both);
+                reader.get_ref().shutdown();
             }
             self.unanswered.fetch_sub(1, Ordering::AcqRel);
             let _ = self.taken.try_recv();
@@ -373,7 +368,7 @@ impl Answers {
     }
 
     /// Reads one answer; returns why it is the last.
-    fn answer(&self, reader: &mut BufReader<TcpStream>, due: u64, sent: u64) -> Option<String> {
+    fn answer(&self, reader: &mut BufReader<Stream>, due: u64, sent: u64) -> Option<String> {
         match answer::read(reader) {
             Ok(answer) => {
                 let took = wall().saturating_sub(sent);

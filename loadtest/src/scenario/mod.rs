@@ -25,6 +25,7 @@ use crate::preflight;
 use crate::progress::Progress;
 use crate::publisher::{self, Publisher};
 use crate::report::model::{Outcome, Run};
+use crate::tls;
 use crate::wire::handshake::Request;
 use crate::worker;
 
@@ -40,7 +41,8 @@ pub(crate) fn run(plan: &Plan, progress: Progress, interrupted: &Arc<AtomicBool>
         plan.worker_threads(),
         &worker::Setup {
             address,
-            request: Request::new(url, &plan.headers),
+            tls: tls::Client::new(url, &plan.trust).map_err(anyhow::Error::msg)?,
+            request: Request::new(url, &plan.all_headers()),
             sources: preflight.sources,
             connections: plan.connections,
             before: 0,
@@ -64,7 +66,8 @@ fn start_publisher(plan: &Plan) -> anyhow::Result<Option<Publisher>> {
     Ok(Some(Publisher::start(publisher::Setup {
         url: url.clone(),
         address,
-        headers: plan.publish_headers.clone(),
+        tls: tls::Client::new(url, &plan.trust).map_err(anyhow::Error::msg)?,
+        headers: plan.all_publish_headers(),
         binary: plan.publish_binary,
         pipeline: plan.publish_pipeline,
         template: Arc::new(plan.template().map_err(anyhow::Error::msg)?),

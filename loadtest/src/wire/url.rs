@@ -1,4 +1,4 @@
-//! `ws://HOST:PORT/PATH` and `http://HOST:PORT/PATH`.
+//! `ws://HOST:PORT/PATH` and `http://HOST:PORT/PATH`, and both with an `s`.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -6,9 +6,6 @@ use std::net::{SocketAddr, ToSocketAddrs};
 /// What would have been right; completes "expected …".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UrlError {
-    /// TLS was asked for.
-    #[error("{0}:// : TLS is not supported, test the plain port behind the proxy")]
-    Tls(&'static str),
     /// Another scheme, or none.
     #[error("a URL such as {0}://127.0.0.1:8080/PATH")]
     Scheme(&'static str),
@@ -21,6 +18,7 @@ pub(crate) enum UrlError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Url {
     scheme: &'static str,
+    is_secure: bool,
     /// Without the brackets of an IPv6 address.
     host: String,
     port: u16,
@@ -29,16 +27,17 @@ pub(crate) struct Url {
 }
 
 impl Url {
-    /// Reads a URL of `scheme`, `ws` or `http`. Port 80 is the default.
+    /// Reads a URL of `scheme`, `ws` or `http`, or of the same with an `s`. The default port is 80, or 443.
     ///
     /// # Errors
     /// What is wrong with it, and what would be right.
     pub(crate) fn parse(text: &str, scheme: &'static str) -> Result<Self, UrlError> {
         let (found, rest) = text.split_once("://").unwrap_or(("", text));
-        if found.eq_ignore_ascii_case("wss") || found.eq_ignore_ascii_case("https") {
-            return Err(UrlError::Tls(scheme));
-        }
-        if !found.eq_ignore_ascii_case(scheme) {
+        let (plain, is_secure) = match found.strip_suffix(['s', 'S']) {
+            Some(plain) if plain.eq_ignore_ascii_case(scheme) => (plain, true),
+            _ => (found, false),
+        };
+        if !plain.eq_ignore_ascii_case(scheme) {
             return Err(UrlError::Scheme(scheme));
         }
         let fail = |reason| UrlError::Part(scheme, reason);
@@ -60,11 +59,22 @@ impl Url {
             return Err(fail("a host"));
         }
         let port = match port.strip_prefix(':') {
+            None if port.is_empty() && is_secure => 443,
             None if port.is_empty() => 80,
             Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or_else(|| fail("a port from 1 to 65535"))?,
             None => return Err(fail("a colon and a port behind the address")),
         };
-        Ok(Self { scheme, host: host.to_owned(), port, path })
+        Ok(Self { scheme, is_secure, host: host.to_owned(), port, path })
+    }
+
+    /// Whether it is encrypted.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
+    /// Name or address of the host.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
     }
 
     /// What goes into the `Host` header.
@@ -86,7 +96,7 @@ impl Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}{}", self.scheme, self.authority(), self.path)
+        write!(f, "{}{}://{}{}", self.scheme, if self.is_secure { "s" } else { "" }, self.authority(), self.path)
     }
 }
 
@@ -101,12 +111,17 @@ mod tests {
         let url = Url::parse("WS://[::1]?x", "ws").expect("a URL");
         assert_eq!((url.authority().as_str(), url.path.as_str()), ("[::1]:80", "/?x"));
         assert_eq!(url.to_string(), "ws://[::1]:80/?x");
+        assert!(!url.is_secure());
+        let url = Url::parse("wss://host/x", "ws").expect("a URL");
+        assert_eq!((url.to_string().as_str(), url.is_secure()), ("wss://host:443/x", true));
+        assert!(Url::parse("HTTPS://host:8443/x", "http").expect("a URL").is_secure());
     }
 
     #[test]
     fn what_is_wrong_is_named() {
         let said = |text: &str| Url::parse(text, "ws").expect_err(text).to_string();
-        assert!(said("wss://host/").contains("TLS is not supported"));
+        assert!(said("wsss://host/").contains("ws://127.0.0.1:8080/PATH"));
+        assert!(said("https://host/").contains("ws://127.0.0.1:8080/PATH"));
         assert!(said("http://host/").contains("ws://127.0.0.1:8080/PATH"));
         assert!(said("host:80").contains("ws://127.0.0.1:8080/PATH"));
         assert!(said("ws://:80/").contains("with a host"));

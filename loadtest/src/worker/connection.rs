@@ -1,12 +1,14 @@
 //! One connection: connect, handshake, read, close. Holds no buffer while nothing is under way.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
 
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::meter::{Client, Message, Meter};
+use super::stream::Stream;
+use crate::tls;
 use crate::wire;
 use crate::wire::fields::Scanner;
 use crate::wire::frame::{self, Decoder, Event};
@@ -55,7 +57,7 @@ pub(crate) enum Progress {
 
 #[derive(Debug, Default)]
 pub(crate) struct Connection {
-    pub(crate) stream: Option<TcpStream>,
+    pub(super) stream: Option<Stream>,
     pub(crate) state: State,
     pub(crate) client: Client,
     /// Whether it is to be read again in the next turn.
@@ -74,7 +76,13 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Begins to connect to `address`, from `source` if there is a choice.
-    pub(crate) fn connect(&mut self, address: SocketAddr, source: Option<IpAddr>, now: u64) -> io::Result<()> {
+    pub(crate) fn connect(
+        &mut self,
+        address: SocketAddr,
+        source: Option<IpAddr>,
+        tls: Option<&tls::Client>,
+        now: u64,
+    ) -> io::Result<()> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
@@ -86,7 +94,7 @@ impl Connection {
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
             result => result?,
         }
-        self.stream = Some(TcpStream::from_std(socket.into()));
+        self.stream = Some(Stream::new(TcpStream::from_std(socket.into()), tls)?);
         self.state = State::Connecting;
         self.generation = self.generation.wrapping_add(1);
         self.decoder = Decoder::default();
@@ -99,7 +107,7 @@ impl Connection {
     /// The socket became writable.
     pub(crate) fn writable(&mut self, request: &Request) -> Result<(), End> {
         if self.state == State::Connecting {
-            let Some(stream) = &self.stream else { return Ok(()) };
+            let Some(stream) = self.stream.as_mut().map(Stream::socket) else { return Ok(()) };
             match stream.take_error() {
                 Ok(None) => {}
                 Ok(Some(error)) | Err(error) => return Err(End::NotConnected(describe(&error))),
@@ -128,7 +136,7 @@ impl Connection {
             }
         }
         self.outgoing = Vec::new();
-        Ok(())
+        stream.flush().map_err(|error| self.failed(&error))
     }
 
     /// Reads what is there; to the very end with `drain`. `woke` is when the poll returned.
@@ -137,20 +145,26 @@ impl Connection {
             // What comes after a short read announces itself.
             match self.read_once(room, woke, meter)? {
                 None => return Ok(Progress::Drained),
-                Some(length) if length < room.len() && !drain => return Ok(Progress::Drained),
+                Some((_, false)) if !drain => return Ok(Progress::Drained),
                 Some(_) => {}
             }
         }
         Ok(Progress::More)
     }
 
-    /// Reads at most as much as there is `room`; returns how much, if there was anything.
-    pub(crate) fn read_once(&mut self, room: &mut [u8], woke: u64, meter: &mut Meter) -> Result<Option<usize>, End> {
+    /// Reads at most as much as there is `room`; returns how much, if there was anything, and whether there
+    /// may be more.
+    pub(crate) fn read_once(
+        &mut self,
+        room: &mut [u8],
+        woke: u64,
+        meter: &mut Meter,
+    ) -> Result<Option<(usize, bool)>, End> {
         let Some(stream) = &mut self.stream else { return Ok(None) };
-        let length = loop {
+        let (length, more) = loop {
             match stream.read(room) {
-                Ok(0) => return Err(self.ended()),
-                Ok(length) => break length,
+                Ok((0, _)) => return Err(self.ended()),
+                Ok(read) => break read,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.failed(&error)),
@@ -159,7 +173,7 @@ impl Connection {
         let now = super::wall();
         meter.interval.own_delay.record(now.saturating_sub(woke));
         self.take(&room[..length], now, meter)?;
-        Ok(Some(length))
+        Ok(Some((length, more)))
     }
 
     fn take(&mut self, bytes: &[u8], now: u64, meter: &mut Meter) -> Result<(), End> {
@@ -244,9 +258,7 @@ impl Connection {
         if self.state == State::Open {
             self.outgoing.extend(frame::client_control(CLOSE, &1000_u16.to_be_bytes()));
             let _ = self.flush();
-            if let Some(stream) = &self.stream {
-                let _ = stream.shutdown(Shutdown::Write);
-            }
+            self.stream.iter_mut().for_each(Stream::end);
             self.state = State::Closing;
         } else {
             self.drop_stream();

@@ -6,6 +6,7 @@
 
 mod connection;
 mod meter;
+mod stream;
 mod timers;
 
 use std::net::{IpAddr, SocketAddr};
@@ -22,6 +23,7 @@ use self::meter::Meter;
 use self::timers::Timers;
 use crate::probe::Schedule;
 use crate::stats::Interval;
+use crate::tls;
 use crate::wire::handshake::Request;
 use crate::wire::template::TimeUnit;
 
@@ -46,6 +48,8 @@ pub(crate) fn wall() -> u64 {
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) address: SocketAddr,
+    /// If the connections are encrypted.
+    pub(crate) tls: Option<tls::Client>,
     pub(crate) request: Request,
     /// Addresses to connect from, in turn; empty = the system's choice.
     pub(crate) sources: Vec<IpAddr>,
@@ -299,9 +303,12 @@ impl Worker {
         let sources = &self.setup.sources;
         let source = (!sources.is_empty()).then(|| sources[at % sources.len()]);
         let connection = &mut self.connections[at];
-        let begun = connection.connect(self.setup.address, source, now);
+        let begun = connection.connect(self.setup.address, source, self.setup.tls.as_ref(), now);
         let registered = begun.and_then(|()| match &mut connection.stream {
-            Some(stream) => self.poll.registry().register(stream, Token(at), Interest::READABLE | Interest::WRITABLE),
+            Some(stream) => {
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                self.poll.registry().register(stream.socket(), Token(at), interest)
+            }
             None => Ok(()),
         });
         match registered {
@@ -342,7 +349,7 @@ impl Worker {
             while left > 0 && self.connections[at].client.slow && self.connections[at].state == State::Open {
                 let take = left.min(room.len());
                 match self.connections[at].read_once(&mut room[..take], woke, &mut self.meter) {
-                    Ok(Some(length)) => left -= length,
+                    Ok(Some((length, _))) => left -= length,
                     Ok(None) => break,
                     Err(end) => self.end(at, end),
                 }

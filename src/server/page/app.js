@@ -9,7 +9,9 @@
  * It keeps no history beyond the trend lines, and asks the server for nothing but its stream and /stats.
  */
 
-const CHANNEL = new URLSearchParams(location.search).get('channel') || 'market';
+const QUERY = new URLSearchParams(location.search);
+const CHANNEL = QUERY.get('channel') || 'market';
+const TOKEN = QUERY.get('token');
 const DASH = '–';
 // Whatever is published, a frame's work has an end.
 const MAX_ROWS = 2000;
@@ -269,6 +271,8 @@ function connect() {
   clearTimeout(link.timer);
   const url = new URL(`ws/${encodeURIComponent(CHANNEL)}`, location.href);
   url.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
+  const shown = url.href;
+  if (TOKEN) url.searchParams.set('token', TOKEN);
   const socket = new WebSocket(url);
   socket.binaryType = 'arraybuffer';
   counts.sockets += 1;
@@ -277,7 +281,7 @@ function connect() {
   Object.assign(link, { socket, state: 'connecting', openedAt: Infinity, timer });
   socket.onopen = () => {
     clearTimeout(timer);
-    Object.assign(link, { state: 'live', detail: `connected to ${url.href}`, openedAt: performance.now() });
+    Object.assign(link, { state: 'live', detail: `connected to ${shown}`, openedAt: performance.now() });
   };
   socket.onmessage = (event) => receive(event.data);
   socket.onclose = retryLater;
@@ -374,7 +378,9 @@ async function pollStats() {
   engine.isReachable = false;
   let state;
   try {
-    const response = await fetch('stats', { cache: 'no-store', signal: AbortSignal.timeout(STATS_INTERVAL_MS) });
+    const headers = TOKEN ? { authorization: `Bearer ${TOKEN}` } : {};
+    const signal = AbortSignal.timeout(STATS_INTERVAL_MS);
+    const response = await fetch('stats', { cache: 'no-store', headers, signal });
     state = response.ok ? drawEngine(await response.json()) : `no figures: status ${response.status}`;
     engine.isReachable = response.ok;
   } catch (error) {

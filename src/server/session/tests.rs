@@ -60,7 +60,7 @@ impl Received {
     }
 }
 
-fn bench(seed: u64) -> Bench {
+fn bench(seed: u64, io: Fake) -> Bench {
     let mut rng = Rng::with_seed(seed);
     let hub = Hub::default();
     let channel: Channel = hub.channel("x").expect("a name");
@@ -68,7 +68,6 @@ fn bench(seed: u64) -> Bench {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let seats = [Arc::new(Seats::new(Arc::clone(&shard)))];
     let (seat, _) = runtime.block_on(Seats::take(&seats, &channel)).expect("room");
-    let io = Fake::new(seed);
     let session = Session::new(io.clone(), ticket(), seat, 1);
     let queue_size = [1, 2, 5, 50, 100][rng.usize(..5)];
     let (channel, received) = Default::default();
@@ -94,8 +93,9 @@ impl Bench {
         let mut desk = Desk {
             counters: self.shard.counters(),
             scratch: &mut self.scratch,
+            bytes_read: &mut 0,
             queue_size: self.queue_size,
-            max_message: 1 << 10,
+            allowance: Allowance::new(1 << 10, 0),
         };
         let visit = serve(session, &mut desk);
         self.received.take(&std::mem::take(&mut self.io.wire().written));
@@ -184,6 +184,9 @@ impl Bench {
             assert_eq!(self.received.frames + dropped, u64::from(self.offered));
         }
         self.session.take().into_iter().for_each(Session::finish);
+        // What it has taken is sent, whether or not it went out.
+        let held: Vec<u8> = self.io.wire().held.drain(..).collect();
+        self.received.take(&held);
         let sent = self.shard.counters().frames_sent.get();
         assert_eq!(sent, self.received.frames);
         assert_eq!(sent + dropped + self.channel.discarded.get(), u64::from(self.offered), "each is counted once");
@@ -194,7 +197,7 @@ impl Bench {
 fn a_session_takes_what_its_connection_takes_and_counts_the_rest() {
     for seed in 0..300 {
         let run = std::panic::catch_unwind(|| {
-            let mut bench = bench(seed);
+            let mut bench = bench(seed, Fake::any(seed));
             (0..300).for_each(|_| bench.step());
             bench.end();
         });
@@ -205,7 +208,7 @@ fn a_session_takes_what_its_connection_takes_and_counts_the_rest() {
 #[test]
 fn who_could_not_be_answered_is_read_again_when_it_takes_answers() {
     for seed in 0..50 {
-        let mut bench = bench(seed);
+        let mut bench = bench(seed, Fake::new(seed));
         (0..100).for_each(|_| bench.say_ping());
         bench.visit_if_marked();
         assert!(!bench.io.wire().has_been_read(), "seed {seed}: it need not take answers");
@@ -216,7 +219,44 @@ fn who_could_not_be_answered_is_read_again_when_it_takes_answers() {
 }
 
 #[test]
+fn what_a_connection_holds_back_goes_out_when_it_can() {
+    for seed in 0..50 {
+        let mut bench = bench(seed, Fake::holding(seed, 1_000));
+        bench.offer(1);
+        let session = bench.session.as_ref().expect("open");
+        assert!(session.outbox.is_none(), "seed {seed}: all of it was taken");
+        assert_eq!(bench.received.frames, 0);
+        bench.io.open(1);
+        bench.visit_if_marked();
+        bench.io.open(usize::MAX);
+        bench.visit_if_marked();
+        assert_eq!(bench.received.last, 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_farewell_that_is_not_taken_keeps_nobody() {
+    for seed in 0..50 {
+        let mut bench = bench(seed, Fake::holding(seed, 1_000));
+        bench.offer(1);
+        bench.session.iter_mut().for_each(|session| session.close(Disconnect::Heartbeat));
+        bench.visit();
+        assert!(bench.session.is_some() && !bench.io.wire().is_shut_down);
+        // The peer closes as well, and the end waits for the farewell only until the socket takes it, or fails.
+        bench.io.say(&client_frame(CLOSE, &[]));
+        if bench.rng.bool() {
+            bench.io.fail();
+        }
+        bench.io.open(usize::MAX);
+        bench.visit_if_marked();
+        bench.io.end();
+        bench.visit_if_marked();
+        assert!(bench.session.is_none(), "seed {seed}");
+    }
+}
+
+#[test]
 fn an_idle_client_is_small() {
-    let size = size_of::<Session<tokio::net::TcpStream>>();
+    let size = size_of::<Session<crate::server::Stream>>();
     assert!(size <= 256, "{size} bytes");
 }

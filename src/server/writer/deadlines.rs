@@ -1,4 +1,4 @@
-//! What a writer does because time has passed: heartbeats, lag, the end of the server.
+//! What a writer does because time has passed: heartbeats, lag, tokens that expire, the end of the server.
 
 use tokio::time::Instant;
 
@@ -76,6 +76,10 @@ impl<S: Connection> Writer<S> {
             Due::Pong(_) => {}
             Due::Lag => self.check_lag(now, id),
             Due::Linger => self.finish(slot),
+            Due::Expiry => {
+                session.close(Disconnect::Expired);
+                self.visit(slot);
+            }
         }
     }
 

@@ -30,7 +30,11 @@ struct Client {
 
 impl Client {
     fn look(&mut self) {
-        let bytes = std::mem::take(&mut self.io.wire().written);
+        let mut bytes = std::mem::take(&mut self.io.wire().written);
+        if self.is_gone {
+            // What it has taken is sent, whether or not it went out.
+            bytes.extend(self.io.wire().held.drain(..));
+        }
         assert!(bytes.is_empty() || !self.is_told, "nothing follows a Close");
         self.rest.extend(bytes);
         while let Some((opcode, payload)) = take_frame(&mut self.rest) {
@@ -110,11 +114,13 @@ impl Bench {
             return;
         }
         self.next_seed += 1;
-        let io = Fake::new(self.next_seed);
+        let io = Fake::any(self.next_seed);
         if self.rng.bool() {
             io.open(usize::MAX);
         }
-        self.entrance.admit(Arrival { io: io.clone(), received: Bytes::new(), seat, membership, ticket: ticket() });
+        let arrival =
+            Arrival { io: io.clone(), received: Bytes::new(), seat, membership, ticket: ticket(), expires: None };
+        self.entrance.admit(arrival);
         let (rest, last) = Default::default();
         self.clients.push(Client { io, channel, rest, last, frames: 0, unanswered: 0, is_told: false, is_gone: false });
     }
@@ -150,15 +156,16 @@ impl Bench {
 
 async fn run(seed: u64) {
     let mut rng = Rng::with_seed(seed);
-    let mut config = Config::default().ws;
-    config.queue_size = [1, 2, 8, 50, 100][rng.usize(..5)];
-    let hub = Hub::new(HubConfig { queue_size: config.queue_size, ..HubConfig::default() });
+    let mut config = Config::default();
+    config.limits.messages_per_second = 0;
+    config.ws.queue_size = [1, 2, 8, 50, 100][rng.usize(..5)];
+    let hub = Hub::new(HubConfig { queue_size: config.ws.queue_size, ..HubConfig::default() });
     let channels = ["a", "b"].map(|name| hub.channel(name).expect("a name")).into();
     let shard = hub.add_shard();
     let seats = [Arc::new(Seats::new(Arc::clone(&shard)))];
     let entrance = Arc::new(Entrance::new(shard));
     let (phase, seen) = watch::channel(Phase::Serving);
-    let writer = tokio::spawn(Writer::new(hub.clone(), Arc::clone(&entrance), config, seen).run());
+    let writer = tokio::spawn(Writer::new(hub.clone(), Arc::clone(&entrance), &config, seen).run());
     let mut bench = Bench { rng, hub, channels, seats, entrance, clients: Vec::new(), next_seed: seed << 32 };
     for _ in 0..3 {
         for _ in 0..300 {
