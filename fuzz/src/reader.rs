@@ -78,6 +78,7 @@ fn read(mut stream: Vec<u8>, max: usize, mut sizes: Sizes, renewed: bool) -> (Ve
 /// * takes lengths that are not in their shortest form, and calls one over 63 bits too big;
 /// * looks at a Close's reason before its code, answers a code that may not be sent as if it had been 1002, and
 ///   hands that over as the peer's;
+/// * does not know 1014, which IANA's registry has;
 /// * looks at the reserved opcodes before and the size before the mask and the reserved bits, at the size of a
 ///   frame before everything but its opcode, and of a message with its UTF-8: what is wrong in more than one
 ///   way, it may refuse for another reason.
@@ -86,6 +87,10 @@ fn compare_with_tungstenite(stream: &[u8], max: usize, expected: &Transcript) {
     if expected.odd_length {
         // It went on where the reader stopped.
         assert!(said.starts_with(&expected.said), "{said:?} do not begin with {:?}", expected.said);
+        return;
+    }
+    if expected.said.contains(&Said::Close(Some(1014))) {
+        assert!(expected.said.starts_with(&said), "{said:?} do not begin {:?}", expected.said);
         return;
     }
     assert_eq!(said, expected.said, "tungstenite ends with {end:?}, the reader with {:?}", expected.end);

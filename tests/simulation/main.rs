@@ -3,8 +3,9 @@
 //! The server is the real one; only its listener is replaced, and time. All runs on one thread whose clock
 //! jumps from one event to the next, so that minutes pass in seconds. Every decision comes from a seed, and
 //! each client has a generator of its own. Not seeded: which ready branch tokio's `select!` takes first. It
-//! decides only what is done first within one moment, so two runs of a seed agree on who got which message
-//! when, until the server shuts down; then the order of Closes may differ.
+//! decides only what is done first within one moment: hundreds of clients get the same messages at the same
+//! times again, until the server shuts down, when the order of Closes may differ. With thousands, now and then
+//! a few times differ.
 //!
 //! Not `turmoil`: each client would be a host with a runtime that is ticked every millisecond, and its TCP
 //! bounds segments of any size instead of bytes and does not retransmit, so a socket never fills as sockets do.

@@ -43,7 +43,7 @@ fn rules(rng: &mut Rng) -> Rules {
         timeout: rng.u64(1_000..4_000),
         handshake: rng.u64(2_000..6_000),
         drain: rng.u64(2_000..6_000),
-        write: [0, rng.u64(1_000..9_000)][rng.usize(0..2)],
+        write: [0, rng.u64(500..4_000)][rng.usize(0..2)],
         evict: [0, rng.u64(2_000..15_000)][rng.usize(0..2)],
     }
 }
