@@ -102,17 +102,19 @@ fn options() -> Vec<Arg> {
 fn configure(arguments: &ArgMatches) -> anyhow::Result<Config> {
     let argument = |flag| arguments.get_one::<String>(flag).cloned();
     let variable = |name: &str| match std::env::var(name) {
-        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+        Ok(value) => Ok(Some(value)),
         Err(std::env::VarError::NotPresent) => Ok(None),
         // The error would show the value, which may be a secret.
         Err(std::env::VarError::NotUnicode(_)) => anyhow::bail!("environment variable {name} is not UTF-8"),
     };
     let mut layers = Layers { file: argument("config").map(PathBuf::from), ..Layers::default() };
     if layers.file.is_none() {
-        layers.file = variable("TICKCAST_CONFIG")?.map(PathBuf::from);
+        layers.file = variable("TICKCAST_CONFIG")?.filter(|path| !path.is_empty()).map(PathBuf::from);
     }
     for key in Key::all() {
-        layers.environment.extend(variable(key.env)?.map(|value| (key.env.to_owned(), value)));
+        // Empty is as good as not there, but for what was to hold a secret.
+        let value = variable(key.env)?.filter(|value| key.secret || !value.is_empty());
+        layers.environment.extend(value.map(|value| (key.env.to_owned(), value)));
         layers.arguments.extend(argument(key.flag).map(|value| (key.flag, value)));
     }
     let config = Config::load(&layers)?;
@@ -145,7 +147,6 @@ fn start_runtime(config: &Config) -> anyhow::Result<tokio::runtime::Runtime> {
 async fn run(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
     // Before anybody can connect: a signal that comes now is not lost.
     let mut signals = Signals::catch()?;
-    let hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
     #[cfg(feature = "sampler")]
     let sampler = sampler::Sampler::start()?;
     let hub = Hub::new(config.hub());
@@ -154,7 +155,11 @@ async fn run(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
         None => Server::bind(config.clone(), hub.clone())?,
     };
     announce(&config, &server, &hub)?;
-    tokio::spawn(reload(hangup, server.certificates()));
+    // A terminal that is closed ends what it has started, unless there is something to reload.
+    if server.certificates().is_some() || !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+        let hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
+        tokio::spawn(reload(hangup, server.certificates()));
+    }
     advise(&config, server.publishing());
     let publisher = feed.map(|feed| {
         let channel = hub.channel(MARKET)?;

@@ -96,6 +96,22 @@ fn behind_a_proxy_its_clients_are_counted() {
     refused(&ask(&server, "", "X-Forwarded-For: 203.0.113.1\r\n").1, 429, "limits.max_connections_per_ip");
     assert_eq!(ask(&server, "", "X-Forwarded-For: 203.0.113.2\r\n").1.status, 101);
 
+    // A proxy uses a connection for one client after the other: the one that upgrades is counted.
+    let mut pooled = connect(server.address);
+    pooled.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.3\r\n\r\n").expect("sent");
+    assert_eq!(read_answer(&mut pooled, false).status, 200);
+    let upgrade = |client: &str| {
+        let headers = format!("\r\nX-Forwarded-For: {client}\r\n\r\n");
+        handshake_request(server.address, "/ws/market").replace("\r\n\r\n", &headers)
+    };
+    pooled.write_all(upgrade("203.0.113.1").as_bytes()).expect("sent");
+    refused(&read_answer(&mut pooled, false), 429, "limits.max_connections_per_ip");
+    pooled.write_all(upgrade("203.0.113.4").as_bytes()).expect("sent");
+    assert_eq!(read_answer(&mut pooled, false).status, 101);
+    let (_again, answer) = ask(&server, "", "X-Forwarded-For: 203.0.113.3\r\n");
+    assert_eq!(answer.status, 101, "it has left");
+    refused(&ask(&server, "", "X-Forwarded-For: 203.0.113.4\r\n").1, 429, "limits.max_connections_per_ip");
+
     let server = Server::start(&[&limits[..], &["--proxy-protocol", "true"]].concat());
     let (_first, answer) = ask(&server, "PROXY TCP4 203.0.113.1 192.0.2.1 50000 443\r\n", "");
     assert_eq!(answer.status, 101);

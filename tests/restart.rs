@@ -125,7 +125,7 @@ fn two_may_listen_if_told_so() {
     first.signal("-TERM");
     assert_eq!(first.wait().0.code(), Some(0));
     Client::connect(second.address, "market");
-    assert_eq!(second.metric("tickcast_connections_total"), 1);
+    second.wait_for_metric("tickcast_connections_total", |count| count == 1);
 }
 
 /// What counts is where the socket listens, not what `listen` says.

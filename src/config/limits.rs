@@ -108,7 +108,7 @@ pub(super) const KEYS: &[Key] = &[
         "N",
         "Messages published over HTTP in a second, refused with 429 beyond (streams are slowed down); 0 = no limit",
         limits.publish_rate,
-        |raw| value::float(raw, 0.0, 1e9),
+        |raw| value::float_or_zero(raw, 0.001, 1e9),
         |v: &f64| value::show_float(*v)
     ),
     key!(

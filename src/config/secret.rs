@@ -42,7 +42,14 @@ pub(super) fn secrets(raw: Raw<'_>) -> Result<Vec<Secret>, Expected> {
         Some(path) => read(Path::new(path)),
         None => Ok(vec![check(item)?]),
     })?;
-    Ok(items.into_iter().flatten().collect())
+    let secrets: Vec<_> = items.into_iter().flatten().collect();
+    // A variable that was to hold one and is empty must not open what it was to close.
+    match raw {
+        Raw::Environment(_) | Raw::Argument(_) if secrets.is_empty() => {
+            Err("a secret or file:PATH; leave it out to have none".to_owned())
+        }
+        _ => Ok(secrets),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<Secret>, Expected> {
@@ -104,6 +111,9 @@ mod tests {
         assert!(error.contains("printable ASCII") && !error.contains("with space"), "{error}");
         std::fs::remove_file(&path).expect("removed");
         assert!(secrets(Raw::Environment(&text)).expect_err("no file").contains("No such file"));
+        for empty in ["", " ", ",", " , "] {
+            assert!(secrets(Raw::Environment(empty)).is_err() && secrets(Raw::Argument(empty)).is_err(), "{empty:?}");
+        }
         assert!(secrets(Raw::Environment("***")).expect_err("hidden").contains("check-config"));
     }
 }

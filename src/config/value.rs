@@ -96,6 +96,14 @@ pub(super) fn float(raw: Raw<'_>, min: f64, max: f64) -> Result<f64, Expected> {
     value.filter(|value| (min..=max).contains(value)).ok_or_else(|| format!("a number from {min} to {max}"))
 }
 
+/// Zero, or a number from `min` to `max`.
+pub(super) fn float_or_zero(raw: Raw<'_>, min: f64, max: f64) -> Result<f64, Expected> {
+    match float(raw, 0.0, 0.0) {
+        Ok(zero) => Ok(zero),
+        Err(_) => float(raw, min, max).map_err(|expected| format!("0, or {expected}")),
+    }
+}
+
 /// Bytes, with an optional unit: `65536`, `64KiB`, `1MB`.
 pub(super) fn size(raw: Raw<'_>, min: u64, max: u64) -> Result<usize, Expected> {
     let parse = |text: &str| {

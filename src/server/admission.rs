@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -95,7 +95,7 @@ impl Admission {
             admission: Arc::clone(self),
             peer: peer.ip(),
             peer_port: peer.port(),
-            client: OnceLock::new(),
+            counted: Mutex::default(),
             has_arrived: AtomicBool::new(false),
         };
         let inside = self.metrics.open_connections.up();
@@ -130,7 +130,7 @@ impl Admission {
         (self.told.up() <= MAX_TOLD).then_some(telling)
     }
 
-    fn addresses(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn addresses(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         // Nothing under the lock can be left half done.
         self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -177,39 +177,67 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Who is counted for a connection.
+#[derive(Debug, Default)]
+struct Counted {
+    /// Once it is known.
+    client: Option<IpAddr>,
+    for_good: bool,
+}
+
+impl Counted {
+    fn replace(&mut self, admission: &Admission, client: IpAddr) -> Result<(), Refusal> {
+        if self.client == Some(client) {
+            return Ok(());
+        }
+        if !admission.enter(client) {
+            return Err(admission.refuse(Refusal::Address));
+        }
+        if let Some(before) = self.client.replace(client) {
+            admission.leave(before);
+        }
+        Ok(())
+    }
+}
+
 /// Proof that a connection was let in, for as long as it is there.
 #[derive(Debug)]
 pub(super) struct Ticket {
     admission: Arc<Admission>,
     peer: IpAddr,
     peer_port: u16,
-    /// Who is counted, once it is known.
-    client: OnceLock<IpAddr>,
+    counted: Mutex<Counted>,
     has_arrived: AtomicBool,
 }
 
 impl Ticket {
     /// The client: the peer, or whom a trusted proxy speaks for.
     pub(super) fn client(&self) -> SocketAddr {
-        match self.client.get() {
+        match self.counted().client {
             // A proxy says no port, or one that means nothing here.
-            Some(client) if *client != self.peer => (*client, 0).into(),
+            Some(client) if client != self.peer => (client, 0).into(),
             _ => (self.peer, self.peer_port).into(),
         }
     }
 
-    /// Whom this connection speaks for, told by a proxy; the first word counts.
+    /// Whom this connection speaks for, for good.
     pub(super) fn set_client(&self, client: IpAddr) -> Result<(), Refusal> {
-        if self.client.get().is_some() {
-            return Ok(());
-        }
-        if !self.admission.enter(client) {
-            return Err(self.admission.refuse(Refusal::Address));
-        }
-        if self.client.set(client).is_err() {
-            self.admission.leave(client);
-        }
+        let mut counted = self.counted();
+        counted.replace(&self.admission, client)?;
+        counted.for_good = true;
         Ok(())
+    }
+
+    /// Whom one request speaks for: a proxy may use a connection for one client after the other. Nothing
+    /// changes if the connection itself has told.
+    pub(super) fn speak_for(&self, client: IpAddr) -> Result<(), Refusal> {
+        let mut counted = self.counted();
+        if counted.for_good { Ok(()) } else { counted.replace(&self.admission, client) }
+    }
+
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        // Nothing under the lock can be left half done.
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the peer itself is a proxy that is trusted.
@@ -235,8 +263,8 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         self.arrive();
         self.admission.metrics.open_connections.down();
-        if let Some(client) = self.client.get() {
-            self.admission.leave(*client);
+        if let Some(client) = self.counted().client.take() {
+            self.admission.leave(client);
         }
     }
 }
@@ -309,10 +337,17 @@ mod tests {
         let client = SocketAddr::from(([198, 51, 100, 7], 0));
         let first = admission.admit(peer(1)).expect("room");
         let second = admission.admit(peer(1)).expect("the proxy itself has no limit");
-        assert_eq!(first.set_client(client.ip()), Ok(()));
-        assert_eq!((first.set_client(peer(9).ip()), first.client()), (Ok(()), client), "the first word counts");
-        assert_eq!(second.set_client(client.ip()), Err(Refusal::Address));
-        drop(first);
+        assert_eq!((first.speak_for(client.ip()), first.client()), (Ok(()), client));
+        assert_eq!(second.speak_for(client.ip()), Err(Refusal::Address));
+        // The connection is used for another client.
+        assert_eq!((first.speak_for(peer(9).ip()), first.client().ip()), (Ok(()), peer(9).ip()));
+        assert_eq!(second.speak_for(client.ip()), Ok(()));
+        assert_eq!(second.speak_for(peer(9).ip()), Err(Refusal::Address));
+        assert_eq!(second.client().ip(), client.ip(), "it stays whom it was");
+        // What the connection itself has told is not told again.
         assert_eq!(second.set_client(client.ip()), Ok(()));
+        assert_eq!((second.speak_for(peer(7).ip()), second.client().ip()), (Ok(()), client.ip()));
+        drop((first, second));
+        assert!(admission.addresses().is_empty());
     }
 }

@@ -25,6 +25,7 @@ use super::session::{Arrival, Connection};
 use super::writer::{Entrance, Phase};
 use super::{Accept, Context};
 use crate::fanout::{Channel, Membership};
+use crate::metrics::Gauge;
 
 /// Largest request head, and piece of a body read at a time.
 const HTTP_BUFFER: usize = 16 << 10;
@@ -37,6 +38,8 @@ const LINGER_BYTES: u64 = 64 << 20;
 
 /// How long a request may be on its way when the server begins to drain.
 const LAST_CALL: Duration = Duration::from_millis(500);
+/// How soon it is looked again whether an answer under way when the server began to drain is done.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long somebody who is not let in may take to hear why.
 const TURN_AWAY: Duration = Duration::from_secs(2);
 
@@ -44,6 +47,8 @@ const TURN_AWAY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Guest {
     pub(super) ticket: Ticket,
+    /// Requests that are being answered.
+    answering: Gauge,
     /// Where it will sit if it is answered with 101, and until when. One request of a connection is
     /// the last.
     seat: OnceLock<(Seat, Membership, Option<Instant>)>,
@@ -122,12 +127,19 @@ async fn serve<S: Connection>(
     entrances: Arc<[Arc<Entrance<S>>]>,
     mut phase: watch::Receiver<Phase>,
 ) {
-    let guest = Arc::new(Guest { ticket, seat: OnceLock::new() });
+    let guest = Arc::new(Guest { ticket, answering: Gauge::default(), seat: OnceLock::new() });
     let service = {
         let (context, guest) = (Arc::clone(&context), Arc::clone(&guest));
         service_fn(move |request| {
             guest.ticket.arrive();
-            Box::pin(routes::answer(request, Arc::clone(&context), Arc::clone(&guest)))
+            guest.answering.up();
+            let answer = routes::answer(request, Arc::clone(&context), Arc::clone(&guest));
+            let guest = Arc::clone(&guest);
+            Box::pin(async move {
+                let answer = answer.await;
+                guest.answering.down();
+                answer
+            })
         })
     };
     let mut connection = http1::Builder::new()
@@ -145,20 +157,22 @@ async fn serve<S: Connection>(
         tokio::select! {
             ended = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => break ended,
             () = &mut overdue, if !judged => {
-                judged = true;
                 if !guest.ticket.has_arrived() {
                     break Ok(());
                 }
+                judged = !drains || guest.answering.get() == 0;
+                if !judged {
+                    // hyper would add `Connection: close` to a 101; any other answer has it by now.
+                    overdue.as_mut().reset(Instant::now() + LOOK_AGAIN);
+                } else if drains {
+                    std::pin::Pin::new(&mut connection).graceful_shutdown();
+                }
             }
             _ = phase.changed(), if !drains => {
-                drains = true;
-                if guest.ticket.has_arrived() {
-                    std::pin::Pin::new(&mut connection).graceful_shutdown();
-                } else {
-                    // hyper would close it at once; the answer to its request will.
-                    let last_call = Instant::now() + LAST_CALL;
-                    overdue.as_mut().reset(last_call.min(deadline));
-                }
+                (drains, judged) = (true, false);
+                // Without a request yet, hyper would close it at once.
+                let grace = if guest.ticket.has_arrived() { Duration::ZERO } else { LAST_CALL };
+                overdue.as_mut().reset(Instant::now() + grace);
             }
         }
     };
@@ -170,10 +184,11 @@ async fn serve<S: Connection>(
     let mut io = parts.io.into_inner().into_inner();
     // The service held the other reference.
     drop(parts.service);
-    let guest = Arc::into_inner(guest).and_then(|guest| Some((guest.ticket, guest.seat.into_inner()?)));
+    // Nobody else has it. Without a seat, the ticket is kept until the connection has lingered.
+    let Some(Guest { ticket, seat, .. }) = Arc::into_inner(guest) else { return };
     // If it failed, the answer to the handshake may have gone out in part.
-    match guest.filter(|_| sound) {
-        Some((ticket, (seat, membership, expires))) => {
+    match seat.into_inner().filter(|_| sound) {
+        Some((seat, membership, expires)) => {
             // A copy, usually empty: the original would keep hyper's whole buffer.
             let received = Bytes::copy_from_slice(&parts.read_buf);
             entrances[seat.index()].admit(Arrival { io, received, seat, membership, ticket, expires });
@@ -185,6 +200,7 @@ async fn serve<S: Connection>(
                 let mut rest = io.take(LINGER_BYTES);
                 let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
             }
+            drop(ticket);
         }
     }
 }

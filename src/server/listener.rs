@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 #[cfg(not(target_os = "linux"))]
@@ -57,9 +57,19 @@ pub enum BindError {
 pub struct Listener {
     inner: TcpListener,
     limits: LimitsConfig,
+    trouble: Mutex<Trouble>,
     tls: Option<Arc<Terminator>>,
     #[cfg(not(target_os = "linux"))]
     write_buffer: usize,
+}
+
+/// Connections cannot be accepted.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// Not before then is it tried again.
+    until: Option<Instant>,
+    /// When that was said.
+    said: Option<Instant>,
 }
 
 /// A connection that was accepted.
@@ -126,10 +136,16 @@ impl Listener {
         Ok(Self {
             inner: TcpListener::from_std(socket.into())?,
             limits: config.limits.clone(),
+            trouble: Mutex::default(),
             tls: tls.map(Arc::new),
             #[cfg(not(target_os = "linux"))]
             write_buffer: config.ws.write_buffer,
         })
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        // Two moments: nothing is ever half done.
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The certificate it shows, to be read again when it is renewed; `None` without TLS.
@@ -150,8 +166,13 @@ impl Accept for Listener {
     }
 
     async fn accept(&self) -> (Incoming, SocketAddr) {
-        let mut said: Option<Instant> = None;
         loop {
+            // Whoever drops this future and begins again waits as long.
+            let until = self.trouble().until;
+            if let Some(until) = until {
+                tokio::time::sleep_until(until.into()).await;
+                self.trouble().until = None;
+            }
             match self.inner.accept().await {
                 Ok((stream, peer)) => {
                     #[cfg(not(target_os = "linux"))]
@@ -166,11 +187,12 @@ impl Accept for Listener {
                 // Of one connection, which is gone; the next may be fine.
                 Err(error) if is_of_connection(&error) => tracing::debug!("a connection was not accepted: {error}"),
                 Err(error) => {
-                    if said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
-                        said = Some(Instant::now());
+                    let mut trouble = self.trouble();
+                    trouble.until = Some(Instant::now() + ACCEPT_PAUSE);
+                    if trouble.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
+                        trouble.said = Some(Instant::now());
                         tracing::warn!("cannot accept connections: {error}; those waiting are taken when that is over");
                     }
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }

@@ -277,7 +277,10 @@ async fn lines(
                 }
             };
             while let Err(wait) = context.publications.spend() {
-                tokio::time::sleep(wait).await;
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = context.drains() => return Err(shutting_down().at_line(number)),
+                }
             }
             send(channel, message, progress).await;
             if channel.accepted() - *seen >= burst {

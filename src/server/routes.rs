@@ -125,7 +125,7 @@ fn deny(denial: Denial, context: &Context, guest: &Guest) -> Reply {
 fn object(request: &Request<Incoming>, context: &Context, guest: &Guest) -> Option<Reply> {
     if guest.ticket.is_of_proxy()
         && let Some(client) = proxy::forwarded_for(request.headers(), &context.config.limits)
-        && let Err(refusal) = guest.ticket.set_client(client)
+        && let Err(refusal) = guest.ticket.speak_for(client)
     {
         return Some(refused(refusal));
     }

@@ -111,8 +111,10 @@ impl<S: Connection> Writer<S> {
     /// A client lags: from now on somebody looks whether it still does.
     pub(super) fn watch(&mut self, slot: usize) {
         let Self { clients, heartbeat, config, .. } = self;
+        let now = Instant::now();
         if let Some(session) = clients.get(slot)
-            && let Ok(Some(at)) = session.check_lag(Instant::now(), config)
+            // If it lags too long already, that is found when its turn comes.
+            && let Some(at) = session.check_lag(now, config).unwrap_or(Some(now))
         {
             heartbeat.expect_progress(at, session.id());
         }
