@@ -181,7 +181,7 @@ fn without_descriptors_it_waits() {
 
 #[test]
 fn what_no_request_may_be() {
-    let server = Server::start(&["--source", "none"]);
+    let server = Server::start(&["--source", "none", "--handshake-timeout", "1s"]);
     let head =
         |lines: &str| handshake_request(server.address, "/ws/market").replace("\r\n\r\n", &format!("\r\n{lines}\r\n"));
     let many: String = (0..10_000).map(|n| format!("X-{n}: y\r\n")).collect();
