@@ -19,6 +19,7 @@ Targets: ${all[*]} [default: all]
 
 Options:
   --seconds N         how long each target runs [default: 60]
+  --seed N            of what is tried; the same again as far as the clock allows [default: 0, another each time]
   --jobs N            targets at a time [default: 2]
   --sanitizer NAME    none or address [default: none]: the project has no unsafe code; address
                       looks at that of its dependencies, and costs executions
@@ -40,11 +41,16 @@ reject() {
 }
 number() { [[ $2 =~ ^[1-9][0-9]{0,5}$ ]] || reject "$1 takes a number from 1, not '$2'"; }
 
-targets=() seconds=60 jobs=2 sanitizer=none install=yes minimise=no
+targets=() seconds=60 seed=0 jobs=2 sanitizer=none install=yes minimise=no
 while (($#)); do
     case $1 in
         -h | --help) usage; exit 0 ;;
         --seconds) number "$1" "${2:-}"; seconds=$2; shift ;;
+        --seed)
+            [[ ${2:-} =~ ^[0-9]{1,9}$ ]] || reject "--seed takes a number, not '${2:-}'"
+            seed=$2
+            shift
+            ;;
         --jobs) number "$1" "${2:-}"; jobs=$2; shift ;;
         --sanitizer)
             case ${2:-} in none | address) sanitizer=$2 ;; *) reject "--sanitizer takes none or address" ;; esac
@@ -105,7 +111,7 @@ run() { # run TARGET: what libFuzzer says goes to a log
     local target=$1 found=$build/corpus/$1 flags=()
     mkdir -p "$found" "$build/artifacts"
     [ ! -f "fuzz/dictionaries/$target.dict" ] || flags+=("-dict=fuzz/dictionaries/$target.dict")
-    exec "$programs/$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=1024 -print_final_stats=1 \
+    exec "$programs/$target" -max_total_time="$seconds" -seed="$seed" -timeout=20 -rss_limit_mb=1024 -print_final_stats=1 \
         -artifact_prefix="$build/artifacts/$target-" "${flags[@]}" "$found" "fuzz/corpus/$target" \
         >"$build/$target.log" 2>&1
 }

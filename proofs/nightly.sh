@@ -6,7 +6,7 @@
 #   proofs/nightly.sh PART...      of miri, thread, fuzz
 #   proofs/nightly.sh --planted    only whether ThreadSanitizer, run as here, finds a race that is there
 #
-# FUZZ_SECONDS=60 is how long each fuzzer runs. Builds are kept in target/nightly, apart from all others.
+# FUZZ_SECONDS=60 is how long each fuzzer runs, FUZZ_SEED=1 what it begins with: a run that fails can be repeated. Builds are kept in target/nightly, apart from all others.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -110,7 +110,7 @@ planted() {
 
 fuzz() {
   step "fuzzers"
-  NIGHTLY_TARGET_DIR=$target fuzz/run.sh --seconds "${FUZZ_SECONDS:-60}"
+  NIGHTLY_TARGET_DIR=$target fuzz/run.sh --seconds "${FUZZ_SECONDS:-60}" --seed "${FUZZ_SEED:-1}"
   ran+=("fuzzers, ${FUZZ_SECONDS:-60} s each")
 }
 

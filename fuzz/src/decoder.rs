@@ -55,11 +55,13 @@ fn compare(message: &Json, decoded: &Decoded) {
     let message = message.get("data").unwrap_or(message);
     assert_eq!(message.get("s"), Some(&Json::Text(decoded.symbol.clone())));
     assert!((1..=64).contains(&decoded.symbol.len()));
+    // `-0`, which serde_json takes for a float and simd-json for a whole number.
+    let is_odd = ["T", "E"].iter().any(|key| message.get(key) == Some(&Json::NegativeZero));
     let millis = ["T", "E"].iter().find_map(|key| match message.get(key) {
         Some(Json::Natural(millis)) => Some(*millis),
         _ => None,
     });
-    assert_eq!(decoded.ts, millis.and_then(|millis| millis.checked_mul(1_000)));
+    assert!(is_odd || decoded.ts == millis.and_then(|millis| millis.checked_mul(1_000)), "{:?}", decoded.ts);
     let kind = message.get("e");
     let is_kind = |name: &str| kind == Some(&Json::Text(name.to_owned()));
     let number = |key: &str, decimal: Decimal| match message.get(key) {
@@ -108,6 +110,7 @@ enum Json {
     Array,
     Text(String),
     Natural(u64),
+    NegativeZero,
     Other,
 }
 
@@ -143,8 +146,9 @@ impl<'de> Visitor<'de> for AnyJson {
         Ok(Json::Other)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Json, E> {
-        Ok(Json::Other)
+    fn visit_f64<E>(self, number: f64) -> Result<Json, E> {
+        let is_negative_zero = number == 0.0 && number.is_sign_negative();
+        Ok(if is_negative_zero { Json::NegativeZero } else { Json::Other })
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Json, E> {
