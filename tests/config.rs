@@ -2,38 +2,9 @@
 
 mod support;
 
-use std::fs;
 use std::net::TcpListener;
-use std::path::PathBuf;
 
-use support::{Server, command, run};
-
-/// A file that is gone with the test.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn new(name: &str, text: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tickcast-{}-{name}", std::process::id()));
-        fs::write(&path, text).expect("written");
-        Self(path)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().expect("UTF-8")
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-fn check(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
-    let mut command = command(&[&["check-config"], arguments].concat());
-    command.envs(environment.iter().copied());
-    run(command)
-}
+use support::{Server, Temporary, check, command, run};
 
 #[test]
 fn defaults_are_the_documented_ones_and_read_back() {

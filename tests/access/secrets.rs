@@ -1,39 +1,10 @@
 //! Nothing secret is shown.
 
-use std::fs;
-use std::path::PathBuf;
-
 use super::sign::{Signer, at, key, sign};
-use super::support::{Server, command, run};
+use super::support::{Server, Temporary, check, command, run};
 use super::{get, handshake, publish};
 
 const KEYS: [&str; 5] = ["tokens", "publish_tokens", "stats_tokens", "metrics_tokens", "jwt_secret"];
-
-fn check(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
-    let mut command = command(&[&["check-config"], arguments].concat());
-    command.envs(environment.iter().copied());
-    run(command)
-}
-
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn new(name: &str, text: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tickcast-access-{}-{name}", std::process::id()));
-        fs::write(&path, text).expect("written");
-        Self(path)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().expect("UTF-8")
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
 
 #[test]
 fn the_log_holds_no_token() {

@@ -8,6 +8,7 @@ pub mod tls;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
@@ -200,6 +201,34 @@ pub fn run(mut command: Command) -> (Option<i32>, String, String) {
     let output = command.stdin(Stdio::null()).output().expect("the binary starts");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// What `check-config` says: exit status, stdout, stderr.
+pub fn check(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let mut command = command(&[&["check-config"], arguments].concat());
+    command.envs(environment.iter().copied());
+    run(command)
+}
+
+/// A file that is gone with the test.
+pub struct Temporary(PathBuf);
+
+impl Temporary {
+    pub fn new(name: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tickcast-{}-{name}", std::process::id()));
+        std::fs::write(&path, text).expect("written");
+        Self(path)
+    }
+
+    pub fn path(&self) -> &str {
+        self.0.to_str().expect("UTF-8")
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// Processor time a process has spent.
