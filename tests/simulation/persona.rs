@@ -126,7 +126,10 @@ impl Persona {
         let reads = self.allowance.map_or(0, |allowance| {
             100 * (self.send_buffer + self.receive_buffer + backlog).div_ceil(allowance) as Millis
         });
-        2 * (self.link.latency + self.link.jitter) + if self.link.loss > 0 { 10_000 } else { 10 } + reads
+        // A window is what the receiver has room for, and it tells of a third of it at a time.
+        let windows = (self.send_buffer + backlog).div_ceil((self.receive_buffer / 3).max(1)) as Millis;
+        let round_trip = 2 * (self.link.latency + self.link.jitter);
+        round_trip * (1 + windows) + if self.link.loss > 0 { 10_000 } else { 10 } + reads
     }
 
     /// What happens next.

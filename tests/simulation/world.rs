@@ -309,7 +309,14 @@ impl World {
 
     fn verify(&mut self, now: Millis, id: usize, number: u64, seq: u64) {
         let mut agenda = self.shared.lock();
-        let until = agenda.resumed_at() + self.patience(id, &agenda);
+        let patience = self.patience(id, &agenda);
+        // A partition of several may have come on top: what was under way then waits for a timeout.
+        let cut_until = self.clients[id].call.as_ref().map_or(0, |call| call.lock().cut_until);
+        let until = patience.saturating_add(agenda.resumed_at().max(if cut_until > 0 {
+            cut_until.saturating_add(LAST_TIMEOUT)
+        } else {
+            0
+        }));
         if now < until {
             agenda.schedule(until, Event::Verify(id, number, seq));
             return;
