@@ -52,6 +52,8 @@ install_tools() {
   need valgrind valgrind
   need strace strace
   need heaptrack heaptrack
+  # Started by the tests; where apt starts it as a service too, that one is not touched.
+  need nats-server nats-server
   [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || missing+=(chromium)
   if [ "${#missing[@]}" -gt 0 ]; then
     step "apt: ${missing[*]}"

@@ -1,0 +1,161 @@
+//! What must not be delivered, said on the bus by anybody: counted, and nothing else.
+
+use super::beside_others;
+use super::bus::{Bus, Seen};
+use super::nodes::{Cluster, NONE, Node};
+use super::support::wait_until;
+use super::witness::{Heard, Witness};
+
+fn ignored(node: &Node, reason: &str) -> u64 {
+    node.metric(&format!("tickcast_cluster_ignored_total{{reason=\"{reason}\"}}"))
+}
+
+/// Publishes by hand, and waits until every node has ignored it for this reason.
+struct Hand<'a> {
+    cluster: &'a Cluster,
+    bus: Bus,
+}
+
+impl Hand<'_> {
+    fn ignored(&mut self, reason: &str, subject: &str, header: &[u8], payload: &[u8]) {
+        let before: Vec<_> = self.cluster.edges.iter().map(|node| ignored(node, reason)).collect();
+        self.bus.publish(subject, header, payload);
+        self.bus.flush();
+        let what = format!("{reason}: {subject} {}", String::from_utf8_lossy(header));
+        wait_until(&what, || self.cluster.edges.iter().zip(&before).all(|(node, n)| ignored(node, reason) > *n));
+    }
+}
+
+fn header(words: &str) -> Vec<u8> {
+    format!("Tickcast: {words}").into_bytes()
+}
+
+/// A cluster in which two messages were published in `desk`; the last one as it went over the bus.
+fn published() -> (Cluster, Bus, Seen) {
+    let cluster = Cluster::start(2, &NONE);
+    let mut bus = Bus::connect(cluster.nats.address());
+    bus.subscribe("tickcast.desk");
+    cluster.edges[0].say("desk", "one");
+    cluster.edges[0].say("desk", "two");
+    let seen = loop {
+        let seen = bus.next();
+        if seen.payload == b"two" {
+            break seen;
+        }
+    };
+    wait_until("a publication", || cluster.all().all(|node| node.get("/snapshot/desk").text() == "two"));
+    (cluster, bus, seen)
+}
+
+#[test]
+fn a_message_carries_its_bytes_and_one_header() {
+    let _machine = beside_others();
+    let (cluster, _, seen) = published();
+    let words = seen.words();
+    assert_eq!(seen.epoch(), cluster.edges[0].metric("tickcast_cluster_epoch"));
+    assert_eq!((seen.seq(), words[2]), (2, "text"));
+    let micros = words[3].parse::<u128>().expect("microseconds");
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_micros();
+    assert!(clock.abs_diff(micros) < 60_000_000, "{micros} at {clock}");
+}
+
+#[test]
+fn what_is_old_or_wrong_is_counted_and_not_delivered() {
+    let _machine = beside_others();
+    let (cluster, bus, seen) = published();
+    let clients: Vec<_> = cluster.all().map(|node| Witness::join(node, "desk")).collect();
+    clients.iter().for_each(|client| drop(client.wait_for_count(1)));
+    let (epoch, seq) = (seen.epoch(), seen.seq());
+    let mut hand = Hand { cluster: &cluster, bus };
+    hand.ignored("repeat", "tickcast.desk", &header(&format!("{epoch} {seq} text 1")), b"bad");
+    hand.ignored("repeat", "tickcast.desk", &header(&format!("{epoch} {} text 1 again", seq - 1)), b"bad");
+    hand.ignored("epoch", "tickcast.desk", &header(&format!("{} {} text 1", epoch - 1, seq + 10)), b"bad");
+    for words in [
+        String::new(),
+        "x".into(),
+        format!("{epoch}"),
+        format!("{epoch} {}", seq + 1),
+        format!("{epoch} {} text", seq + 1),
+        format!("{epoch} {} text yesterday", seq + 1),
+        format!("{epoch} {} audio 1", seq + 1),
+        format!("{epoch} -1 text 1"),
+        format!("{epoch} 0 text 1"),
+        format!("{epoch} 99999999999999999999999 text 1"),
+        format!("99999999999999999999999 {} text 1", seq + 1),
+        format!("{epoch} {} text 1 again and again", seq + 1),
+        format!("0x1 {} text 1", seq + 1),
+    ] {
+        hand.ignored("malformed", "tickcast.desk", &header(&words), b"bad");
+    }
+    hand.ignored("malformed", "tickcast.desk", b"Other: header", b"bad");
+    hand.ignored("malformed", "tickcast.desk", &header(&format!("{epoch} {} text 1", seq + 1)), b"\xff\xfe");
+    hand.ignored("channel", "tickcast.b@d", &header(&format!("{epoch} 1 text 1")), b"bad");
+    hand.ignored("channel", &format!("tickcast.{}", "x".repeat(65)), &header(&format!("{epoch} 1 text 1")), b"bad");
+    hand.ignored("channel", "tickcast.\u{e4}", &header(&format!("{epoch} 1 text 1")), b"bad");
+    untouched(&cluster, &clients);
+}
+
+/// What is delivered next is what is published next, and everybody is still there.
+fn untouched(cluster: &Cluster, clients: &[Witness]) {
+    let (active, standby) = cluster.active_and_standby();
+    for (n, node) in [active, standby, &cluster.edges[0], &cluster.edges[1]].into_iter().enumerate() {
+        node.say("desk", &format!("good {n}"));
+    }
+    for client in clients {
+        let texts: Vec<_> = client.wait_for_count(5).iter().map(Heard::text).collect();
+        assert_eq!(texts, ["two", "good 0", "good 1", "good 2", "good 3"]);
+    }
+    for node in cluster.all() {
+        assert_eq!(node.get("/readyz").status, 200);
+        assert_eq!(node.get("/channels").json()["channels"].as_array().map(Vec::len), Some(2), "desk and market");
+    }
+}
+
+/// Bytes where no message of a cluster is expected: requests to publish, beats, and other subjects.
+#[test]
+fn noise_on_every_subject_harms_nobody() {
+    let _machine = beside_others();
+    let (cluster, mut bus, seen) = published();
+    let clients: Vec<_> = cluster.all().map(|node| Witness::join(node, "desk")).collect();
+    clients.iter().for_each(|client| drop(client.wait_for_count(1)));
+    let subjects = [
+        "tickcast",
+        "tickcast.a.b",
+        "tickcast-origin",
+        "tickcast-origin.x",
+        "tickcast-publish.desk",
+        "tickcast-publish.b@d",
+        "tickcast-publish",
+        "tickcast-lease",
+    ];
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..50 {
+        for subject in subjects {
+            let noise: Vec<u8> = (0..random.usize(0..300)).map(|_| random.u8(..)).collect();
+            // A request to publish that is well made would be a publication; so is none of these.
+            if !subject.starts_with("tickcast-publish") && subject != "tickcast.a.b" {
+                bus.publish_bare(subject, &noise);
+            }
+            let line: Vec<u8> = noise.iter().copied().filter(|byte| !b"\r\n".contains(byte)).collect();
+            bus.publish(subject, &[b"Tickcast: ", &line[..]].concat(), &noise);
+        }
+    }
+    bus.flush();
+    untouched(&cluster, &clients);
+    assert_eq!(cluster.edges[0].metric("tickcast_cluster_epoch"), seen.epoch());
+}
+
+/// Nobody's word is enough to take a cluster's place for ever: the highest number there is.
+#[test]
+fn a_highest_number_is_survived() {
+    let _machine = beside_others();
+    let (cluster, mut bus, seen) = published();
+    bus.publish("tickcast.other", &header(&format!("{} {} text 1", seen.epoch(), u64::MAX)), b"last");
+    bus.flush();
+    wait_until("taken or not", || cluster.edges.iter().all(|edge| edge.metric("tickcast_cluster_received_total") >= 2));
+    cluster.all().for_each(|node| assert_eq!(node.get("/healthz").status, 200));
+    cluster.edges[0].say("desk", "three");
+    wait_until("a publication", || cluster.all().all(|node| node.get("/snapshot/desk").text() == "three"));
+    let _ = cluster.edges[0].publish("other", "text/plain", b"next");
+    cluster.all().for_each(|node| assert_eq!(node.get("/readyz").status, 200));
+}
