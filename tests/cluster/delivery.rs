@@ -168,7 +168,7 @@ fn names_and_sizes_go_through() {
     let cluster = Cluster::start(1, &NONE);
     let longest = "x".repeat(64);
     let large = vec![b'a'; 1_000_000];
-    for (n, channel) in ["a.b.c", "a:b", "..", ".a", "a.", "A-Z_0", &longest].into_iter().enumerate() {
+    for (n, channel) in ["a.b.c", "a:b", "A-Z_0", "publish.x", &longest].into_iter().enumerate() {
         let body = [format!("{n} ").as_bytes(), &large].concat();
         let answer = cluster.edges[0].publish(channel, "text/plain", &body);
         accepted(&answer, 1);
@@ -176,6 +176,11 @@ fn names_and_sizes_go_through() {
             exists(node, channel);
             assert_eq!(node.get(&format!("/snapshot/{channel}")).body, body, "{channel}");
         }
+    }
+    // What alone is a name of a channel, and cannot be told from others on the bus.
+    for channel in ["..", ".a", "a.", "a..b"] {
+        let answer = cluster.edges[0].publish(channel, "text/plain", b"a");
+        assert_eq!(answer.status, 400, "{channel}: {}", answer.text());
     }
     let answer = cluster.edges[0].publish("large", "text/plain", &vec![b'a'; 3_000_000]);
     assert_eq!(answer.status, 413, "{}", answer.text());
@@ -231,5 +236,24 @@ fn who_comes_at_once_misses_nothing() {
         witness.wait_for_count(10);
         assert_eq!(witness.audit().1, 0);
         assert_eq!(edge.losses(), 0);
+    }
+}
+
+#[test]
+fn two_clusters_share_a_bus() {
+    let _machine = beside_others();
+    let one = Cluster::start(1, &NONE);
+    let other = ["--cluster-subject", "tickcast.other"];
+    let origin = Node::origin(&one.nats, &[&other[..], &NONE].concat());
+    let edge = Node::edge(&one.nats, &other);
+    origin.wait_until_ready();
+    edge.wait_until_ready();
+    assert!(origin.is_active(), "nobody else is there");
+    one.edges[0].say("desk", "one");
+    edge.say("desk", "other");
+    for (node, text) in one.all().map(|node| (node, "one")).chain([(&origin, "other"), (&edge, "other")]) {
+        exists(node, "desk");
+        assert_eq!((node.get("/snapshot/desk").text(), node.seq("desk")), (text.to_owned(), 1));
+        assert_eq!(node.metric("tickcast_cluster_ignored_total"), 0);
     }
 }

@@ -15,6 +15,7 @@ mod faults;
 mod fencing;
 mod keys;
 mod outage;
+mod partition;
 mod secrets;
 mod slow;
 mod takeover;

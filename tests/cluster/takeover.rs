@@ -8,7 +8,7 @@ use super::nodes::{Cluster, NONE, Node, SIM};
 use super::support::wait_until;
 use super::witness::{Heard, Witness, assert_same_bytes};
 
-/// What an outage may take: the lease of two seconds, and a second to notice and to take over.
+/// What an outage may take with the lease as it is by default: that, and about a second to notice and to take over.
 pub(super) const SOON: Duration = Duration::from_secs(3);
 
 fn witnesses<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> Vec<Witness> {
