@@ -129,6 +129,7 @@ fn noise_on_every_subject_harms_nobody() {
         "tickcast-publish.b@d",
         "tickcast-publish",
         "tickcast-lease",
+        "tickcast-numbers",
     ];
     let mut random = fastrand::Rng::with_seed(7);
     for _ in 0..50 {
@@ -158,6 +159,10 @@ fn a_cluster_recovers_from_an_epoch_out_of_the_blue() {
     for words in [format!("{epoch} {} text 1", u64::MAX), format!("{} {} text 1", u64::MAX, seq + 1)] {
         bus.publish("tickcast.desk", &header(&words), b"bad");
     }
+    // Numbers that cannot be, in what only nodes say.
+    let highest = u64::MAX;
+    bus.publish_bare("tickcast-origin", format!("{{\"epoch\":{highest},\"node\":\"x\",\"trouble\":null}}").as_bytes());
+    bus.publish_bare("tickcast-numbers", format!("{{\"channel\":\"desk\",\"seq\":{highest}}}").as_bytes());
     bus.publish("tickcast.desk", &header(&format!("{} {} text 1", epoch + 5, seq + 1)), b"from nowhere");
     bus.flush();
     client.wait_for_count(2);
