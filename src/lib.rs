@@ -42,6 +42,7 @@
 //! With a [`Server`] around the hub the same message reaches every WebSocket client of
 //! `/ws/market`; `examples/embedded.rs` has the whole program.
 
+pub mod cluster;
 pub mod config;
 pub mod fanout;
 pub mod market;

@@ -75,8 +75,15 @@ pub(super) fn bytes(value: &usize) -> String {
 }
 
 /// Groups of keys, in the order in which they are shown.
-static GROUPS: &[&[Key]] =
-    &[GENERAL, super::ws::KEYS, super::publish::KEYS, super::limits::KEYS, super::tls::KEYS, super::auth::KEYS];
+static GROUPS: &[&[Key]] = &[
+    GENERAL,
+    super::ws::KEYS,
+    super::publish::KEYS,
+    super::limits::KEYS,
+    super::tls::KEYS,
+    super::auth::KEYS,
+    super::cluster::KEYS,
+];
 
 const GENERAL: &[Key] = &[
     key!(

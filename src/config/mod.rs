@@ -3,6 +3,7 @@
 //! understand, saying where it stood and what would have been right.
 
 mod auth;
+mod cluster;
 mod keys;
 mod limits;
 mod load;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 pub use auth::{AuthConfig, Publishing};
+pub use cluster::{ClusterConfig, NatsUrl, Role};
 pub use keys::Key;
 pub use limits::LimitsConfig;
 pub use load::{ConfigError, Layers, Origin};
@@ -53,6 +55,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Encryption.
     pub tls: TlsConfig,
+    /// Other machines.
+    pub cluster: ClusterConfig,
     /// From accept to a complete request head, and between two requests of one connection. Bounds
     /// how long a peer that says nothing holds a descriptor.
     pub handshake_timeout: Duration,
@@ -108,6 +112,7 @@ impl Default for Config {
             limits: LimitsConfig::default(),
             auth: AuthConfig::default(),
             tls: TlsConfig::default(),
+            cluster: ClusterConfig::default(),
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(5),
             workers: std::thread::available_parallelism().map_or(1, usize::from),

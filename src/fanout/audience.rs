@@ -9,42 +9,42 @@ use super::sync::{AtomicBool, AtomicUsize, Notify, Ordering};
 /// somebody listens, a subscriber is counted and then looks whether the channel is stale. One of
 /// the two sees the other, so nobody is left with an old message.
 #[derive(Debug, Default)]
-pub(super) struct Audience {
+pub(crate) struct Audience {
     count: AtomicUsize,
     stale: AtomicBool,
     wanted: Notify,
 }
 
 impl Audience {
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::SeqCst)
     }
 
-    pub(super) fn join(&self) {
+    pub(crate) fn join(&self) {
         self.count.fetch_add(1, Ordering::SeqCst);
         self.ask();
     }
 
-    pub(super) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.count.fetch_sub(1, Ordering::SeqCst);
     }
 
-    pub(super) fn set_stale(&self, stale: bool) {
+    pub(crate) fn set_stale(&self, stale: bool) {
         self.stale.store(stale, Ordering::SeqCst);
     }
 
-    pub(super) fn is_stale(&self) -> bool {
+    pub(crate) fn is_stale(&self) -> bool {
         self.stale.load(Ordering::SeqCst)
     }
 
     /// Wakes the publisher if the channel is stale.
-    pub(super) fn ask(&self) {
+    pub(crate) fn ask(&self) {
         if self.is_stale() {
             self.wanted.notify_one();
         }
     }
 
-    pub(super) async fn wanted(&self) {
+    pub(crate) async fn wanted(&self) {
         self.wanted.notified().await;
     }
 }

@@ -1,13 +1,15 @@
 //! A channel: one stream of messages to all who joined it. The hot path is [`Channel::publish`].
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::audience::Audience;
 use super::lane::{self, Lane};
 use super::membership::{Joined, JoinedCell};
+use super::numbers::Numbers;
 use super::subscription::Inbox;
-use super::sync::{ArcSwap, AtomicU64, OnceLock, Ordering, task};
+use super::sync::{ArcSwap, OnceLock, task};
 use super::turn::{MAX_PENDING, Turn};
 use super::{Frame, Membership, Message, Ring, Shard};
 use crate::metrics::{ChannelCounters, Counter, Histogram};
@@ -38,7 +40,7 @@ struct Inner {
     /// The last message. Touched in turn only.
     last: Ring,
     accepted: Counter,
-    seq: Sequence,
+    numbers: Numbers,
     audience: Audience,
     counters: Arc<ChannelCounters>,
     publish_seconds: Arc<Histogram>,
@@ -46,9 +48,10 @@ struct Inner {
 
 #[derive(Debug)]
 enum Operation {
-    Publish(Message, Instant),
+    /// A message, and its number if another node has given it one.
+    Publish(Message, Option<NonZeroU64>, Instant),
     Join(Arc<Shard>, Arc<JoinedCell>),
-    /// A client leaves that had the messages before this number.
+    /// A client leaves that had the messages before this position.
     Leave(Arc<Lane>, u64),
     /// A client leaves that no owner has taken over.
     Abandon(Arc<JoinedCell>),
@@ -81,7 +84,7 @@ impl Channel {
             inboxes: ArcSwap::default(),
             last: Ring::new(1),
             accepted: Counter::default(),
-            seq: Sequence::default(),
+            numbers: Numbers::default(),
             audience: Audience::default(),
             counters: Arc::default(),
             publish_seconds,
@@ -117,7 +120,7 @@ impl Channel {
     /// The last message's number; 0 before the first. What is accepted while another thread is
     /// inside the channel gets its number a moment later.
     pub fn seq(&self) -> u64 {
-        self.0.seq.get()
+        self.0.numbers.seq()
     }
 
     /// How many messages were accepted, numbered yet or not.
@@ -139,12 +142,30 @@ impl Channel {
     /// [`Busy`] when dozens of operations of others wait, which takes several threads
     /// publishing to one channel faster than it fans out.
     pub fn publish(&self, message: Message) -> Result<Published, Busy> {
+        self.accept(message, None)
+    }
+
+    /// Publishes a message that got its number `seq` elsewhere, for a task that carries a channel from
+    /// one node to another and is the only one to publish in it here. Numbers between the last one and
+    /// this are never used. `Ok(None)`: the channel is at `seq` already, or beyond it; the message was not
+    /// accepted.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub fn relay(&self, message: Message, seq: u64) -> Result<Option<Published>, Busy> {
+        match NonZeroU64::new(seq).filter(|seq| seq.get() > self.seq()) {
+            Some(seq) => self.accept(message, Some(seq)).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn accept(&self, message: Message, seq: Option<NonZeroU64>) -> Result<Published, Busy> {
         if self.0.turn.is_busy() {
             return Err(Busy);
         }
         let started = Instant::now();
         self.0.accepted.add(1);
-        self.take_turn(Operation::Publish(message, started));
+        self.take_turn(Operation::Publish(message, seq, started));
         self.0.publish_seconds.observe(started.elapsed());
         Ok(Published { subscribers: self.subscribers() })
     }
@@ -185,7 +206,7 @@ impl Channel {
     /// prolong the wait.
     pub async fn offered(&self) {
         let accepted = self.accepted();
-        while self.seq() < accepted {
+        while self.0.numbers.position() < accepted {
             task::yield_now().await;
         }
         for lane in self.0.lanes.load_full().iter() {
@@ -220,7 +241,7 @@ impl Channel {
 
     fn take_turn(&self, operation: Operation) {
         self.0.turn.enter(operation, |operation| match operation {
-            Operation::Publish(message, at) => self.fan_out(message, at),
+            Operation::Publish(message, seq, at) => self.fan_out(message, seq, at),
             Operation::Join(shard, joined) => self.add_client(shard, &joined),
             Operation::Leave(lane, next) => self.remove_client(&lane, next),
             Operation::Abandon(joined) => {
@@ -237,16 +258,16 @@ impl Channel {
     }
 
     /// In turn: numbers, frames, and pushes once for each shard and each subscription.
-    fn fan_out(&self, message: Message, published: Instant) {
-        let seq = self.seq() + 1;
-        let frame = Frame::new(message, seq, published, Arc::clone(&self.0.counters));
+    fn fan_out(&self, message: Message, seq: Option<NonZeroU64>, published: Instant) {
+        let (position, seq) = self.0.numbers.next(seq);
+        let frame = Frame::at(position, message, seq, published, Arc::clone(&self.0.counters));
         drop(self.0.last.push(frame.clone()));
         self.0.counters.published.add(1);
         // The audience changes in turn too, so these are exactly those who are owed the frame.
         self.0.counters.pushed.add(self.subscribers() as u64);
         lane::push_to_all(&self.0.lanes.load(), &frame);
         self.0.inboxes.load().iter().for_each(|inbox| inbox.push(frame.clone()));
-        self.0.seq.set(seq);
+        self.0.numbers.set(position);
     }
 
     /// In turn: the last message.
@@ -269,7 +290,7 @@ impl Channel {
             self.0.audience.join();
             let first = self.newest();
             self.0.counters.pushed.add(first.iter().len() as u64);
-            Joined { lane, first, next: self.seq() + 1 }
+            Joined { lane, first, next: self.0.numbers.position() + 1 }
         });
         // Set here and nowhere else.
         let _ = joined.set(membership);
@@ -277,7 +298,7 @@ impl Channel {
 
     /// In turn: what is not pushed by now is not owed.
     fn remove_client(&self, lane: &Arc<Lane>, next: u64) {
-        self.0.counters.discarded.add(self.seq() + 1 - next);
+        self.0.counters.discarded.add(self.0.numbers.position() + 1 - next);
         self.0.audience.leave();
         if lane.leave() {
             self.change_lanes(|lanes| lanes.retain(|other| !Arc::ptr_eq(other, lane)));
@@ -325,21 +346,6 @@ impl Channel {
     }
 }
 
-/// The last message's number, written in turn only. Set with release when the message is in all
-/// rings: who acquires it finds the message there.
-#[derive(Debug, Default)]
-struct Sequence(AtomicU64);
-
-impl Sequence {
-    fn get(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
-    }
-
-    fn set(&self, seq: u64) {
-        self.0.store(seq, Ordering::Release);
-    }
-}
-
 impl PartialEq for Channel {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -349,42 +355,5 @@ impl PartialEq for Channel {
 impl Eq for Channel {}
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fanout::{Hub, Subscription};
-
-    fn subscribed(count: usize) -> (Channel, Vec<Subscription>) {
-        let hub = Hub::default();
-        let channel = hub.channel("test").expect("a name");
-        let subscriptions = (0..count).map(|_| hub.subscribe(&channel)).collect();
-        (channel, subscriptions)
-    }
-
-    #[test]
-    fn a_set_is_changed_in_place() {
-        let (channel, mut subscriptions) = subscribed(5);
-        let members = || Arc::as_ptr(&channel.0.inboxes.load_full());
-        let before = members();
-        subscriptions.remove(1);
-        assert_eq!(members(), before, "not a copy");
-        channel.publish(Message::text("to all that stayed")).expect("nobody else publishes");
-        assert!(subscriptions.iter_mut().all(|subscription| subscription.try_recv().is_some()));
-        assert_eq!(channel.subscribers(), 4);
-    }
-
-    #[test]
-    fn a_set_that_somebody_holds_is_not_changed_under_them() {
-        let (channel, mut subscriptions) = subscribed(2);
-        let held = channel.0.inboxes.load_full();
-        subscriptions.pop();
-        assert_eq!((held.len(), channel.0.inboxes.load().len()), (2, 1));
-    }
-
-    #[test]
-    fn a_set_gives_back_what_a_crowd_needed() {
-        let (channel, mut subscriptions) = subscribed(64);
-        subscriptions.truncate(2);
-        let capacity = channel.0.inboxes.load().capacity();
-        assert!(capacity <= 8, "{capacity}");
-    }
-}
+#[path = "channel/tests.rs"]
+mod tests;

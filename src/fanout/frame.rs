@@ -60,6 +60,19 @@ impl Message {
         Self { kind: Kind::Text, body: Body::Numbered { before, after } }
     }
 
+    /// Text or binary.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What clients get when it is the channel's message number `seq`.
+    pub(crate) fn payload(&self, seq: u64) -> Bytes {
+        match &self.body {
+            Body::Framed(wire) => wire.bytes.slice(MAX_HEAD..),
+            Body::Numbered { before, after } => format!("{before}{seq}{after}").into(),
+        }
+    }
+
     fn framed(kind: Kind, payload: &[u8]) -> Self {
         Self { kind, body: Body::Framed(Wire::new(kind, &[payload])) }
     }
@@ -102,6 +115,9 @@ struct Inner {
     wire: Wire,
     kind: Kind,
     seq: u64,
+    /// How many messages the channel has fanned out, this one included. What is owed and what has
+    /// been missed is told from positions, because numbers that another node gives have holes.
+    position: u64,
     published: Instant,
     counters: Arc<ChannelCounters>,
 }
@@ -110,6 +126,17 @@ impl Frame {
     /// `message` as the channel's message number `seq`, published at `published` and counted in
     /// `counters`. [`Channel::publish`](super::Channel::publish) does it for every message.
     pub fn new(message: Message, seq: u64, published: Instant, counters: Arc<ChannelCounters>) -> Self {
+        Self::at(seq, message, seq, published, counters)
+    }
+
+    /// The same, for a channel whose numbers are not its positions.
+    pub(super) fn at(
+        position: u64,
+        message: Message,
+        seq: u64,
+        published: Instant,
+        counters: Arc<ChannelCounters>,
+    ) -> Self {
         let wire = match message.body {
             Body::Framed(wire) => wire,
             Body::Numbered { before, after } => {
@@ -118,7 +145,7 @@ impl Frame {
                 Wire::new(message.kind, &parts)
             }
         };
-        Self(Arc::new(Inner { wire, kind: message.kind, seq, published, counters }))
+        Self(Arc::new(Inner { wire, kind: message.kind, seq, position, published, counters }))
     }
 
     /// Head and payload, as they go to the socket.
@@ -139,6 +166,11 @@ impl Frame {
     /// The channel's number for this message, from 1.
     pub fn seq(&self) -> u64 {
         self.0.seq
+    }
+
+    /// Counts the channel's messages here, without holes.
+    pub(super) fn position(&self) -> u64 {
+        self.0.position
     }
 
     /// When `publish` was called.

@@ -41,6 +41,15 @@ pub enum ChannelError {
     TooMany(usize),
 }
 
+/// Whether a channel may have that name.
+pub(crate) fn check_name(name: &str) -> Result<(), ChannelError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
+    if name.is_empty() || name.len() > MAX_CHANNEL_NAME || !name.bytes().all(allowed) {
+        return Err(ChannelError::InvalidName(name.chars().take(MAX_CHANNEL_NAME).collect()));
+    }
+    Ok(())
+}
+
 /// The root of the engine. A clone is another handle on the same hub.
 #[derive(Clone, Debug)]
 pub struct Hub(Arc<Inner>);
@@ -66,10 +75,7 @@ impl Hub {
         if let Some(channel) = self.get(name) {
             return Ok(channel);
         }
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
-        if name.is_empty() || name.len() > MAX_CHANNEL_NAME || !name.bytes().all(allowed) {
-            return Err(ChannelError::InvalidName(name.chars().take(MAX_CHANNEL_NAME).collect()));
-        }
+        check_name(name)?;
         let publish_seconds = Arc::clone(&self.0.metrics.publish_seconds);
         let created = Channel::new(name, self.0.config.queue_size, publish_seconds);
         let max = self.0.config.max_channels;

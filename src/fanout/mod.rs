@@ -38,6 +38,7 @@ mod frame;
 mod hub;
 mod lane;
 mod membership;
+mod numbers;
 mod ring;
 mod rounds;
 mod shard;
@@ -46,8 +47,10 @@ mod subscription;
 mod sync;
 mod turn;
 
+pub(crate) use audience::Audience;
 pub use channel::{Busy, Channel, Published};
 pub use frame::{Frame, Kind, Message};
+pub(crate) use hub::check_name;
 pub use hub::{ChannelError, Hub, HubConfig, MAX_CHANNEL_NAME};
 pub use membership::Membership;
 pub use ring::Ring;

@@ -194,14 +194,14 @@ impl Stream {
         let lane = &self.lane;
         // No more than a ring holds, however fast it is filled: what comes meanwhile is marked anew.
         for frame in std::iter::from_fn(|| lane.pop()).take(capacity) {
-            if frame.seq() != self.newest + 1 {
+            if frame.position() != self.newest + 1 {
                 // What gave way in the lane is newer than all of the log, and so many came after it
                 // that the lane was full.
                 self.log.clear();
             } else if self.log.len() == capacity {
                 self.log.pop_front();
             }
-            self.newest = frame.seq();
+            self.newest = frame.position();
             self.log.push_back(frame);
         }
         self.log.make_contiguous();

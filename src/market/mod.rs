@@ -4,11 +4,13 @@
 //! [`Feed`](crate::source::Feed), applies them to the [`MarketState`] and decides when a snapshot is
 //! due. Prices and sizes are decimals from end to end; no figure passes through binary floats.
 
+mod outlet;
 mod publisher;
 mod snapshot;
 mod state;
 mod update;
 
+pub use outlet::Outlet;
 pub use publisher::Publisher;
 pub use snapshot::SnapshotWriter;
 pub use state::{ApplyError, MAX_SYMBOLS, MarketState, Session, Symbol};

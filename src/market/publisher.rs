@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use super::outlet::Outlet;
 use super::snapshot::SnapshotWriter;
 use super::state::MarketState;
 use crate::fanout::{Channel, Hub};
@@ -18,9 +19,9 @@ use crate::source::{Decoder, Feed, Lines, Next, Rejections};
 /// * Nothing is serialised while nobody listens; who joins then gets the last message and, if the
 ///   market has moved since, a fresh snapshot right behind it.
 #[derive(Debug)]
-pub struct Publisher {
+pub struct Publisher<O = Channel> {
     hub: Hub,
-    channel: Channel,
+    outlet: O,
     interval: Duration,
     state: MarketState,
     writer: SnapshotWriter,
@@ -32,12 +33,12 @@ pub struct Publisher {
     last_ts: u64,
 }
 
-impl Publisher {
-    /// A publisher of snapshots on `channel` every `interval`.
-    pub fn new(hub: &Hub, channel: Channel, interval: Duration) -> Self {
+impl<O: Outlet> Publisher<O> {
+    /// A publisher of snapshots to `outlet` every `interval`; what it counts stands in `hub`.
+    pub fn new(hub: &Hub, outlet: O, interval: Duration) -> Self {
         Self {
             hub: hub.clone(),
-            channel,
+            outlet,
             interval,
             state: MarketState::default(),
             writer: SnapshotWriter::default(),
@@ -66,7 +67,7 @@ impl Publisher {
                         self.publish_or_rest().await;
                     }
                 }
-                () = self.channel.wanted() => {
+                () = self.outlet.wanted() => {
                     if self.changed {
                         self.publish().await;
                     }
@@ -106,22 +107,22 @@ impl Publisher {
             return;
         }
         if self.interval.is_zero() {
-            self.channel.offered().await;
+            self.outlet.offered().await;
         }
         if !self.has_published {
             self.publish().await;
-        } else if self.interval.is_zero() || self.channel.subscribers() == 0 {
+        } else if self.interval.is_zero() || !self.outlet.has_listeners() {
             self.publish_or_rest().await;
         }
     }
 
     /// Publishes if somebody listens; else has whoever comes ask for it.
     async fn publish_or_rest(&mut self) {
-        if self.channel.subscribers() == 0 && self.changed {
-            self.channel.set_stale(true);
+        if !self.outlet.has_listeners() && self.changed {
+            self.outlet.set_stale(true);
         }
         // Looked at again: who came before the mark has not seen it.
-        if self.channel.subscribers() > 0 {
+        if self.outlet.has_listeners() {
             self.publish().await;
         }
     }
@@ -132,8 +133,8 @@ impl Publisher {
         self.last_ts = self.last_ts.max(now.as_micros() as u64);
         let message = self.writer.write(&self.state, self.last_ts);
         self.changed = false;
-        self.channel.set_stale(false);
-        while self.channel.publish(message.clone()).is_err() {
+        self.outlet.set_stale(false);
+        while self.outlet.publish(message.clone()).is_err() {
             tokio::task::yield_now().await;
         }
         self.has_published = true;

@@ -14,6 +14,8 @@ mod lane;
 mod membership;
 #[path = "models/mod.rs"]
 pub mod models;
+#[path = "../../../src/fanout/numbers.rs"]
+mod numbers;
 #[path = "../../../src/fanout/ring.rs"]
 mod ring;
 #[path = "../../../src/fanout/rounds.rs"]

@@ -1,0 +1,180 @@
+//! What every node does: takes messages from the bus and fans them out here.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_nats::{Message as Carried, Subscriber};
+use futures_util::StreamExt;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::Shared;
+use super::last::{self, Loaded};
+use super::wire::{self, Beat, Seen, Stamp};
+use crate::fanout::{Channel, Kind, Message};
+
+/// At most one log line, and one word to the origin, in this time.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Somebody waits until the last messages have been read once more.
+pub(super) type Reload = oneshot::Sender<()>;
+
+/// The only task of a node that publishes in its hub.
+pub(super) struct Follower {
+    shared: Arc<Shared>,
+    reloads: mpsc::Receiver<Reload>,
+    /// Where to tell of channels in which an origin has published whose reign is over.
+    intruded: mpsc::Sender<String>,
+    waiting: Vec<Reload>,
+    said: Option<Instant>,
+}
+
+impl Follower {
+    pub(super) fn new(shared: Arc<Shared>, reloads: mpsc::Receiver<Reload>, intruded: mpsc::Sender<String>) -> Self {
+        Self { shared, reloads, intruded, waiting: Vec::new(), said: None }
+    }
+
+    /// Runs until dropped. Live messages first, then the last ones: whatever comes twice is known by its number.
+    pub(super) async fn run(mut self) {
+        let mut live = self.subscribe(self.shared.subjects.channels()).await;
+        let mut beats = self.subscribe(self.shared.subjects.beats()).await;
+        let mut connections = self.shared.bus.connections();
+        connections.mark_changed();
+        let mut loading = JoinSet::new();
+        let (sender, mut loaded) = mpsc::channel(64);
+        let mut attempt = 0;
+        loop {
+            tokio::select! {
+                Some(message) = live.next() => self.take(&message, false).await,
+                Some(beat) = beats.next() => self.hear(&beat),
+                Some(loaded) = loaded.recv() => match loaded {
+                    Loaded::Message(message) => self.take(&message, true).await,
+                    Loaded::All(of) if of < attempt => {}
+                    Loaded::All(_) => {
+                        self.shared.status.loaded.store(true, Ordering::Release);
+                        self.waiting.drain(..).for_each(|waiting| drop(waiting.send(())));
+                    }
+                },
+                Some(reload) = self.reloads.recv() => {
+                    self.waiting.push(reload);
+                    connections.mark_changed();
+                }
+                Ok(()) = connections.changed() => {
+                    // What an earlier one has still to bring is brought by this one too.
+                    loading.abort_all();
+                    attempt += 1;
+                    loading.spawn(last::load(Arc::clone(&self.shared), attempt, sender.clone()));
+                }
+                Some(_) = loading.join_next() => {}
+            }
+            // A bus that never has to be waited for must not keep the thread.
+            tokio::task::consume_budget().await;
+        }
+    }
+
+    /// Asks for `subject`, which is repeated by itself on every new connection.
+    async fn subscribe(&self, subject: String) -> Subscriber {
+        loop {
+            match self.shared.bus.client.subscribe(subject.clone()).await {
+                Ok(subscriber) => return subscriber,
+                // Only if the task that keeps the connection has died.
+                Err(error) => {
+                    tracing::error!("cannot subscribe to {subject}: {error}");
+                    tokio::time::sleep(QUIET).await;
+                }
+            }
+        }
+    }
+
+    /// Publishes a message here, if it is new.
+    async fn take(&mut self, carried: &Carried, loaded: bool) {
+        let taken = self.place(carried).and_then(|(channel, stamp)| {
+            let behind = stamp.seq <= channel.seq();
+            if behind && !loaded && !stamp.again {
+                self.correct(&channel, stamp);
+                return Err("repeat");
+            }
+            Ok((channel, stamp, behind))
+        });
+        let taken = match taken {
+            Ok((_, _, true)) => return,
+            Ok((channel, stamp, false)) => message(carried, stamp.kind).map(|message| (channel, stamp, message)),
+            Err(reason) => Err(reason),
+        };
+        match taken {
+            Ok((channel, stamp, message)) => self.relay(&channel, stamp, message).await,
+            Err(reason) => {
+                self.shared.status.ignored.add(reason);
+                if self.may_speak() {
+                    tracing::warn!(reason, subject = %carried.subject, "ignored a message of the cluster");
+                }
+            }
+        }
+    }
+
+    /// The channel and the stamp of a message of this reign.
+    fn place(&self, carried: &Carried) -> Result<(Channel, Stamp), &'static str> {
+        let name = self.shared.subjects.channel_of(&carried.subject).ok_or("malformed")?;
+        let stamp = Stamp::read(carried.headers.as_ref()).ok_or("malformed")?;
+        if !self.shared.status.is_current(stamp.epoch) {
+            // If nobody is there to hear it, or very many come at once, the next message tells as well.
+            let _ = self.intruded.try_send(name.to_owned());
+            return Err("epoch");
+        }
+        let channel = self.shared.hub.channel(name).map_err(|_| "channel")?;
+        Ok((channel, stamp))
+    }
+
+    async fn relay(&self, channel: &Channel, stamp: Stamp, message: Message) {
+        let status = &self.shared.status;
+        // A node that has just come has missed nothing.
+        if channel.seq() > 0 {
+            status.missed.add(stamp.seq - channel.seq() - 1);
+        }
+        while channel.relay(message.clone(), stamp.seq).is_err() {
+            tokio::task::yield_now().await;
+        }
+        status.received.add(1);
+        if !stamp.again {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            status.transit.observe(now.saturating_sub(Duration::from_micros(stamp.micros)));
+        }
+    }
+
+    /// Tells an origin that numbers from too far back where this node is: it has started with nothing, and
+    /// nothing it publishes would ever be taken here.
+    fn correct(&mut self, channel: &Channel, stamp: Stamp) {
+        if stamp.epoch == self.shared.status.epoch() && stamp.seq < channel.seq() && self.may_speak() {
+            let seen = Seen { channel: channel.name().to_owned(), seq: channel.seq() };
+            let (client, subject) = (self.shared.bus.client.clone(), self.shared.subjects.numbers());
+            tokio::spawn(async move { client.publish(subject, wire::to_json(&seen)).await });
+        }
+    }
+
+    fn hear(&mut self, carried: &Carried) {
+        let Ok(beat) = serde_json::from_slice::<Beat>(&carried.payload) else {
+            self.shared.status.ignored.add("malformed");
+            return;
+        };
+        if self.shared.status.is_current(beat.epoch) {
+            self.shared.status.hear(beat.node, beat.trouble);
+        }
+    }
+
+    fn may_speak(&mut self) -> bool {
+        let may = self.said.is_none_or(|said| said.elapsed() >= QUIET);
+        if may {
+            self.said = Some(Instant::now());
+        }
+        may
+    }
+}
+
+fn message(carried: &Carried, kind: Kind) -> Result<Message, &'static str> {
+    match kind {
+        Kind::Text => Message::text_from_utf8(&carried.payload).map_err(|_| "malformed"),
+        Kind::Binary => Ok(Message::binary(&carried.payload)),
+    }
+}

@@ -1,0 +1,98 @@
+//! What the publisher of snapshots of an origin publishes to.
+
+use std::sync::Arc;
+
+use crossbeam_queue::ArrayQueue;
+use tokio::sync::Notify;
+
+use crate::fanout::{Audience, Busy, Message};
+use crate::market::Outlet;
+
+/// Snapshots that wait for the bus at most; then the oldest give way.
+const WAITING: usize = 64;
+
+/// Snapshots on their way to the bus. Has a listener while this node is the active origin, so that nothing
+/// is serialised on one that is not, and one that becomes it begins with what is newest. A clone is
+/// another handle on the same.
+#[derive(Clone, Debug)]
+pub struct Intake(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    waiting: ArrayQueue<Message>,
+    arrived: Notify,
+    taken: Notify,
+    audience: Audience,
+}
+
+impl Intake {
+    pub(super) fn new() -> Self {
+        let waiting = ArrayQueue::new(WAITING);
+        Self(Arc::new(Inner { waiting, arrived: Notify::new(), taken: Notify::new(), audience: Audience::default() }))
+    }
+
+    /// Listens until the listener is dropped. What waits from before is old, but for the newest.
+    pub(super) fn listen(&self) -> Listening<'_> {
+        while self.0.waiting.len() > 1 {
+            self.0.waiting.pop();
+        }
+        self.0.audience.join();
+        Listening { intake: self }
+    }
+}
+
+impl Outlet for Intake {
+    fn publish(&self, message: Message) -> Result<(), Busy> {
+        // Not numbered yet, so nobody misses it.
+        drop(self.0.waiting.force_push(message));
+        self.0.arrived.notify_one();
+        Ok(())
+    }
+
+    fn has_listeners(&self) -> bool {
+        self.0.audience.count() > 0
+    }
+
+    fn set_stale(&self, stale: bool) {
+        self.0.audience.set_stale(stale);
+    }
+
+    async fn wanted(&self) {
+        self.0.audience.wanted().await;
+    }
+
+    async fn offered(&self) {
+        while self.has_listeners() && !self.0.waiting.is_empty() {
+            self.0.taken.notified().await;
+        }
+    }
+}
+
+/// The one who takes what was published.
+#[derive(Debug)]
+pub(super) struct Listening<'a> {
+    intake: &'a Intake,
+}
+
+impl Listening<'_> {
+    /// The next snapshot.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: one is taken only when it is returned.
+    pub(super) async fn next(&mut self) -> Message {
+        loop {
+            if let Some(message) = self.intake.0.waiting.pop() {
+                self.intake.0.taken.notify_one();
+                return message;
+            }
+            self.intake.0.arrived.notified().await;
+        }
+    }
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        self.intake.0.audience.leave();
+        self.intake.0.taken.notify_one();
+    }
+}

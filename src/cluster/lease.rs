@@ -1,0 +1,191 @@
+//! Which origin is the active one: a lease in a key-value bucket of JetStream.
+//!
+//! Whoever holds it writes it anew a few times in its duration, each time only if nobody else has written
+//! since (compare and set by revision). An origin that has seen the same revision for a whole duration
+//! takes it. No two clocks are compared: each side measures from what it has seen or done itself, and the holder from
+//! before it wrote, so it has stopped before another begins. A holder that was asleep meanwhile finds out
+//! when it looks at its clock; what it had handed over before is told from its epoch, which the next holder's exceeds.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_nats::jetstream::kv::{self, Operation, Store};
+use async_nats::jetstream::stream::StorageType;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Shared, last, wire};
+
+const KEY: &str = "origin";
+/// Looked at and written so many times in its duration.
+const LOOKS: u32 = 10;
+const WRITES: u32 = 4;
+/// Between two attempts to reach JetStream.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// What stands in the bucket.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    node: String,
+    epoch: u64,
+}
+
+/// A lease that is held.
+#[derive(Debug)]
+pub(super) struct Lease {
+    store: Store,
+    node: String,
+    duration: Duration,
+    epoch: u64,
+    revision: u64,
+    /// Until when nobody else can have it.
+    until: Instant,
+}
+
+impl Lease {
+    /// Waits until the lease is this node's. Tries for ever.
+    pub(super) async fn acquire(shared: &Arc<Shared>) -> Self {
+        let mut told = false;
+        loop {
+            // Whatever fails, all begins again: the server may have come back with nothing.
+            match Self::campaign(shared).await {
+                Ok(lease) => return lease,
+                Err(error) if shared.status.is_connected() && !told => {
+                    tracing::warn!("cannot ask JetStream who the active origin is: {error}");
+                    told = true;
+                }
+                Err(_) => {}
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn campaign(shared: &Arc<Shared>) -> Result<Self, async_nats::Error> {
+        let jetstream = shared.jetstream();
+        last::keep(shared, &jetstream).await?;
+        let bucket = shared.subjects.bucket();
+        let store = match jetstream.get_key_value(&bucket).await {
+            Ok(store) => store,
+            Err(_) => jetstream.create_key_value(wanted(shared, bucket)).await?,
+        };
+        let duration = shared.config.lease;
+        let mut seen: Option<(u64, Instant)> = None;
+        loop {
+            let looked = Instant::now();
+            let entry = store.entry(KEY).await?;
+            let record = entry.as_ref().and_then(|entry| serde_json::from_slice::<Record>(&entry.value).ok());
+            let revision = entry.as_ref().map_or(0, |entry| entry.revision);
+            let is_free = entry.as_ref().is_none_or(|entry| entry.operation != Operation::Put);
+            // Its own, from before it lost sight of it.
+            let is_mine = record.as_ref().is_some_and(|record| record.node == shared.identity);
+            let since = match seen {
+                Some((same, since)) if same == revision => since,
+                _ => seen.insert((revision, Instant::now())).1,
+            };
+            if is_free || is_mine || since.elapsed() >= duration {
+                let known = shared.status.epoch().max(record.map_or(0, |record| record.epoch));
+                let record = Record { node: shared.identity.clone(), epoch: known + 1 };
+                // Somebody else may be quicker; then the revision is another one, and the wait begins again.
+                if let Ok(revision) = store.update(KEY, wire::to_json(&record), revision).await {
+                    // Revisions rise as long as the bucket lives, epochs even if it does not.
+                    let epoch = record.epoch.max(revision);
+                    let until = looked + duration;
+                    return Ok(Self { store, node: record.node, duration, epoch, revision, until });
+                }
+            }
+            sleep(duration / LOOKS).await;
+        }
+    }
+
+    /// The number of this reign.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Until when it is held for certain.
+    pub(super) fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// When it is to be written again.
+    pub(super) fn interval(&self) -> Duration {
+        self.duration / WRITES
+    }
+
+    /// Writes it anew again and again, and says until when it is held; returns when it is not any more.
+    pub(super) async fn keep(&mut self, until: &watch::Sender<Instant>) {
+        loop {
+            sleep(self.interval()).await;
+            if !self.renew().await || Instant::now() >= self.until {
+                return;
+            }
+            until.send_replace(self.until);
+        }
+    }
+
+    /// Writes it anew. False: it is somebody else's.
+    async fn renew(&mut self) -> bool {
+        let started = Instant::now();
+        let record = Record { node: self.node.clone(), epoch: self.epoch };
+        let written = timeout(self.interval(), self.store.update(KEY, wire::to_json(&record), self.revision)).await;
+        match written {
+            Ok(Ok(revision)) => {
+                self.revision = revision;
+                self.until = started + self.duration;
+                true
+            }
+            // Perhaps written and not heard of: then the next attempt is with a revision that is past, and the
+            // entry tells whose it is.
+            Ok(Err(error)) if error.kind() == kv::UpdateErrorKind::WrongLastRevision => self.find_own().await,
+            _ => true,
+        }
+    }
+
+    /// Whether what stands there is this reign's own, written when no answer came.
+    async fn find_own(&mut self) -> bool {
+        let entry = timeout(self.interval(), self.store.entry(KEY)).await;
+        let Ok(Ok(Some(entry))) = entry else { return false };
+        let record = serde_json::from_slice::<Record>(&entry.value);
+        let own = record.is_ok_and(|record| record.node == self.node && record.epoch == self.epoch);
+        if own {
+            self.revision = entry.revision;
+        }
+        own
+    }
+
+    /// Gives it up, so that nobody has to wait for its end.
+    pub(super) async fn release(self) {
+        // If that fails, it ends by itself.
+        let _ = timeout(self.interval(), self.store.delete_expect_revision(KEY, Some(self.revision))).await;
+    }
+}
+
+fn wanted(shared: &Shared, bucket: String) -> kv::Config {
+    kv::Config {
+        bucket,
+        description: "the active origin of tickcast".to_owned(),
+        history: 1,
+        num_replicas: shared.config.replicas,
+        storage: StorageType::File,
+        ..kv::Config::default()
+    }
+}
+
+/// A node is the active origin as long as this lives.
+#[derive(Debug)]
+pub(super) struct Crown(Arc<Shared>);
+
+impl Crown {
+    pub(super) fn put_on(shared: &Arc<Shared>) -> Self {
+        shared.status.active.store(true, Ordering::Release);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Crown {
+    fn drop(&mut self) {
+        self.0.status.active.store(false, Ordering::Release);
+    }
+}
