@@ -111,11 +111,12 @@ impl Config {
     }
 
     fn apply(&mut self, key: &Key, raw: Raw<'_>, origin: impl Fn() -> Origin) -> Result<(), ConfigError> {
-        (key.set)(self, raw).map_err(|expected| ConfigError::Invalid {
-            key: key.file,
-            value: if key.secret { HIDDEN.to_owned() } else { raw.show() },
-            origin: origin(),
-            expected,
+        (key.set)(self, raw).map_err(|expected| {
+            let shown = raw.show();
+            // An address may have a password in it, and a list several of them.
+            let is_secret = key.secret || (key.file == "cluster.url" && shown.contains('@'));
+            let value = if is_secret { HIDDEN.to_owned() } else { shown };
+            ConfigError::Invalid { key: key.file, value, origin: origin(), expected }
         })
     }
 

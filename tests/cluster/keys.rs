@@ -37,7 +37,7 @@ fn mistakes_are_named() {
         ("url", "\"http://127.0.0.1:4222\"", vec!["http://127.0.0.1:4222", "nats://"]),
         ("url", "\"nats://\"", vec!["nats://"]),
         ("url", "\"nats://127.0.0.1:port\"", vec!["nats://127.0.0.1:port"]),
-        ("url", "4222", vec!["4222", "nats://"]),
+        ("url", "4222", vec!["4222", "a list of texts"]),
         ("subject", "\"a b\"", vec!["\"a b\""]),
         ("subject", "\"a.*\"", vec!["\"a.*\""]),
         ("subject", "\">\"", vec!["\">\""]),
