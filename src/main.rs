@@ -6,12 +6,16 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Arg, ArgMatches, Command};
+use tickcast::cluster::Node;
 use tickcast::config::{Config, Key, Layers, LogFormat, Publishing};
 use tickcast::market::Publisher;
-use tickcast::server::{Certificates, Listener, MARKET, Shutdown};
+use tickcast::server::{Certificates, Listener, MARKET, Shutdown, source_trouble};
 use tickcast::source::Feed;
 use tickcast::{Hub, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 #[cfg(feature = "sampler")]
 mod sampler;
@@ -55,7 +59,8 @@ fn main() -> ExitCode {
     };
     let feed = {
         let _inside = runtime.enter();
-        Feed::open(&config)
+        // An edge serves what origins publish.
+        if config.cluster.is_edge() { Ok(None) } else { Feed::open(&config) }
     };
     let feed = match feed {
         Ok(feed) => feed,
@@ -125,14 +130,16 @@ fn configure(arguments: &ArgMatches) -> anyhow::Result<Config> {
 
 fn start_log(config: &Config) {
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(config.log);
+    // What the client of NATS says in between is said by the cluster's own tasks.
+    let targets = Targets::new().with_default(config.log).with_target("async_nats", config.log.min(LevelFilter::WARN));
     // Nobody reads the log any more: no reason to stop serving.
     let log = log.log_internal_errors(false);
     match config.log_format {
         LogFormat::Text => {
             let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            log.with_target(false).with_ansi(colour).init();
+            log.with_target(false).with_ansi(colour).finish().with(targets).init();
         }
-        LogFormat::Json => log.json().init(),
+        LogFormat::Json => log.json().finish().with(targets).init(),
     }
 }
 
@@ -161,44 +168,52 @@ async fn run(config: Config, feed: Option<Feed>) -> anyhow::Result<()> {
         tokio::spawn(reload(hangup, server.certificates()));
     }
     advise(&config, server.publishing());
-    let publisher = feed.map(|feed| {
-        let channel = hub.channel(MARKET)?;
-        let publisher = Publisher::new(&hub, channel, config.ws.broadcast_interval);
-        anyhow::Ok(tokio::spawn(publisher.run(feed)))
+    let mut node = join(&config, &server, &hub).await?;
+    let intake = node.as_ref().and_then(Node::intake);
+    let interval = config.ws.broadcast_interval;
+    let publisher = feed.map(|feed| match intake {
+        Some(intake) => anyhow::Ok(tokio::spawn(Publisher::new(&hub, intake, interval).run(feed))),
+        None => Ok(tokio::spawn(Publisher::new(&hub, hub.channel(MARKET)?, interval).run(feed))),
     });
     let mut publisher = publisher.transpose()?;
     let shutdown = async move {
-        let name = tokio::select! {
-            name = signals.next() => name,
-            () = died(&mut publisher) => "the publisher has died",
+        let (name, died) = tokio::select! {
+            name = signals.next() => (name, false),
+            () = died(&mut publisher) => ("the publisher has died", true),
+            () = node_died(&mut node) => ("a task of the cluster's node has died", true),
         };
         let how = if name == TERMINATE { Shutdown::Restart } else { Shutdown::GoingAway };
         tracing::info!("{name}: shutting down, at most {} s", config.drain_timeout.as_secs_f64());
-        let died = publisher.as_ref().is_some_and(|publisher| publisher.is_finished());
-        if let Some(publisher) = publisher.filter(|_| !died) {
+        if let Some(publisher) = publisher.filter(|publisher| !publisher.is_finished()) {
             // Nothing may be published any more when the first client is told to go.
             publisher.abort();
             let _ = publisher.await;
+        }
+        if let Some(node) = &mut node {
+            // Another origin goes on while the clients of this one are told to come back.
+            node.leave().await;
         }
         tokio::spawn(async move {
             let name = signals.next().await;
             say(&format!("tickcast: {name} again: exiting at once"));
             std::process::exit(1);
         });
-        (how, died)
+        (how, died, node)
     };
     // A task of its own, so that it is polled by a worker and not by the thread that waits here.
     let (tell, told) = tokio::sync::oneshot::channel();
     let shutdown = async move {
-        let (how, died) = shutdown.await;
+        let (how, died, node) = shutdown.await;
         // The receiver is below.
-        let _ = tell.send(died);
+        let _ = tell.send((died, node));
         how
     };
     tokio::spawn(server.run(shutdown)).await.context("the server failed")??;
     #[cfg(feature = "sampler")]
     sampler.finish().await?;
-    anyhow::ensure!(!told.await.unwrap_or(false), "the publisher of snapshots failed");
+    // The node goes last: clients may be waiting for what it brings.
+    let died = told.await.is_ok_and(|(died, _node)| died);
+    anyhow::ensure!(!died, "the publisher of snapshots, or the cluster's node, failed");
     tracing::info!("stopped");
     Ok(())
 }
@@ -233,6 +248,26 @@ fn inherited(config: &Config) -> anyhow::Result<Option<Listener>> {
         return Ok(None);
     };
     Ok(Some(Listener::from_std(socket, config).context("LISTEN_FDS: the socket cannot be used")?))
+}
+
+/// Makes the process a node of its cluster, if it is to be one.
+async fn join(config: &Config, server: &Server, hub: &Hub) -> anyhow::Result<Option<Node>> {
+    if !config.cluster.is_enabled() {
+        return Ok(None);
+    }
+    let (origin, counts) = (config.clone(), hub.clone());
+    let trouble = Box::new(move || source_trouble(&origin, &counts));
+    let node = Node::join(&config.cluster, hub, trouble).await?;
+    server.publish_through(node.gateway());
+    Ok(Some(node))
+}
+
+/// Waits for the end of a node's tasks, which do not end by themselves.
+async fn node_died(node: &mut Option<Node>) {
+    match node {
+        Some(node) => node.died().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits for the end of a task that does not end by itself.
@@ -285,7 +320,7 @@ fn announce(config: &Config, server: &Server, hub: &Hub) -> anyhow::Result<()> {
     let address = server.local_addr()?;
     let channels: Vec<_> = hub.channels().iter().map(|channel| channel.name().to_owned()).collect();
     if config.log_format == LogFormat::Json {
-        let (source, tls) = (config.source.to_string(), config.tls.is_enabled());
+        let (source, tls) = (config.source_name(), config.tls.is_enabled());
         let line = serde_json::json!({
             "listening": address.to_string(), "tls": tls, "source": source, "channels": channels,
         });
@@ -293,7 +328,12 @@ fn announce(config: &Config, server: &Server, hub: &Hub) -> anyhow::Result<()> {
     } else {
         let s = if config.tls.is_enabled() { "s" } else { "" };
         say(&format!("tickcast {} listening on http{s}://{address}/", env!("CARGO_PKG_VERSION")));
-        say(&format!("  source     {}", config.source));
+        say(&format!("  source     {}", config.source_name()));
+        if config.cluster.is_enabled() {
+            let role = format!("{:?}", config.cluster.role).to_lowercase();
+            let urls: Vec<_> = config.cluster.url.iter().map(ToString::to_string).collect();
+            say(&format!("  cluster    {role} of {} on {}", config.cluster.subject, urls.join(", ")));
+        }
         say(&format!("  channels   {} (ws{s}://{address}/ws/{MARKET})", channels.join(", ")));
     }
     Ok(())

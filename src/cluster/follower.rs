@@ -54,7 +54,10 @@ impl Follower {
                     Loaded::All(of) if of < attempt => {}
                     Loaded::All(_) => {
                         self.shared.status.loaded.store(true, Ordering::Release);
-                        self.waiting.drain(..).for_each(|waiting| drop(waiting.send(())));
+                        for waiting in self.waiting.drain(..) {
+                            // Who asked may have given up.
+                            let _ = waiting.send(());
+                        }
                     }
                 },
                 Some(reload) = self.reloads.recv() => {

@@ -54,6 +54,7 @@ async fn try_load(shared: &Shared, to: &mpsc::Sender<Loaded>) -> Result<(), asyn
     };
     let wanted = pull::Config {
         deliver_policy: DeliverPolicy::LastPerSubject,
+        filter_subject: shared.subjects.channels(),
         ack_policy: AckPolicy::None,
         inactive_threshold: FORGET,
         memory_storage: true,

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::jetstream::kv::{self, Operation, Store};
-use async_nats::jetstream::stream::StorageType;
+use async_nats::jetstream::stream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -65,11 +65,8 @@ impl Lease {
     async fn campaign(shared: &Arc<Shared>) -> Result<Self, async_nats::Error> {
         let jetstream = shared.jetstream();
         last::keep(shared, &jetstream).await?;
-        let bucket = shared.subjects.bucket();
-        let store = match jetstream.get_key_value(&bucket).await {
-            Ok(store) => store,
-            Err(_) => jetstream.create_key_value(wanted(shared, bucket)).await?,
-        };
+        jetstream.get_or_create_stream(bucket_of(shared)).await?;
+        let store = jetstream.get_key_value(shared.subjects.bucket()).await?;
         let duration = shared.config.lease;
         let mut seen: Option<(u64, Instant)> = None;
         loop {
@@ -162,14 +159,22 @@ impl Lease {
     }
 }
 
-fn wanted(shared: &Shared, bucket: String) -> kv::Config {
-    kv::Config {
-        bucket,
-        description: "the active origin of tickcast".to_owned(),
-        history: 1,
+/// A key-value bucket, made as the stream that it is (NATS, ADR-8 "JetStream based Key-Value Stores"): what
+/// the client's own way of making one asks the server first is answered otherwise by versions before 2.10.
+fn bucket_of(shared: &Shared) -> stream::Config {
+    let bucket = shared.subjects.bucket();
+    stream::Config {
+        name: format!("KV_{bucket}"),
+        description: Some("the active origin of tickcast".to_owned()),
+        subjects: vec![format!("$KV.{bucket}.>")],
+        max_messages_per_subject: 1,
         num_replicas: shared.config.replicas,
-        storage: StorageType::File,
-        ..kv::Config::default()
+        storage: stream::StorageType::File,
+        discard: stream::DiscardPolicy::New,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: true,
+        ..stream::Config::default()
     }
 }
 

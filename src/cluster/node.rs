@@ -15,7 +15,7 @@ use super::reign::Origin;
 use super::wire::{self, Answer, Subjects};
 use super::{Intake, JoinError, Shared, SourceTrouble, Status};
 use crate::config::{ClusterConfig, Role};
-use crate::fanout::{ChannelError, Hub, Message, check_name};
+use crate::fanout::{Hub, Message, check_name};
 
 /// Between two questions for an active origin.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_nats::ServerAddr;
 
 use super::keys::{HOUR, key, quoted, seconds};
+use super::secret::HIDDEN;
 use super::value::{Expected, Raw, show_list};
 use super::{Key, Secret, secret, value};
 
@@ -45,7 +46,8 @@ pub struct ClusterConfig {
 }
 
 /// What a node of a cluster does. Both serve clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Runs the source; one origin at a time numbers and publishes.
     Origin,
@@ -70,13 +72,16 @@ impl FromStr for NatsUrl {
         let expected = || "nats://HOST:PORT or tls://HOST:PORT".to_owned();
         let address: ServerAddr = text.parse().map_err(|_| expected())?;
         let known = matches!(address.scheme(), "nats" | "tls") && !address.host().is_empty();
+        if address.username() == Some(HIDDEN) {
+            return Err(format!("the user and password: {HIDDEN} is what check-config shows instead"));
+        }
         known.then_some(Self(address)).ok_or_else(expected)
     }
 }
 
 impl fmt::Display for NatsUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let who = if self.0.has_user_pass() { "***@" } else { "" };
+        let who = if self.0.has_user_pass() { format!("{HIDDEN}@") } else { String::new() };
         let host = self.0.host();
         let (open, close) = if host.contains(':') && !host.starts_with('[') { ("[", "]") } else { ("", "") };
         write!(f, "{}://{who}{open}{host}{close}:{}", self.0.scheme(), self.0.port())

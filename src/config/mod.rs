@@ -128,6 +128,11 @@ impl Config {
         HubConfig { queue_size: self.ws.queue_size, max_channels: self.publish.max_channels, ..HubConfig::default() }
     }
 
+    /// Where what clients get comes from, in a word or two.
+    pub fn source_name(&self) -> String {
+        if self.cluster.is_edge() { "cluster".to_owned() } else { self.source.to_string() }
+    }
+
     /// The whole configuration as TOML, every key spelled out.
     pub fn to_toml(&self) -> String {
         let mut out = String::new();

@@ -1,7 +1,9 @@
 //! `/metrics`: the counters in Prometheus' text format, version 0.0.4.
 
 use std::fmt::{Display, Write};
+use std::sync::Arc;
 
+use crate::cluster::Status;
 use crate::fanout::{Channel, Hub};
 use crate::metrics::HistogramSum;
 
@@ -39,8 +41,8 @@ impl Totals {
     }
 }
 
-/// All metrics.
-pub(super) fn render(hub: &Hub) -> String {
+/// All metrics; those of a cluster where there is one.
+pub(super) fn render(hub: &Hub, cluster: Option<&Arc<Status>>) -> String {
     let metrics = hub.metrics();
     let channels = hub.channels();
     let totals = Totals::of(hub, &channels);
@@ -104,7 +106,43 @@ pub(super) fn render(hub: &Hub) -> String {
     histogram(&mut out, "tickcast_publish_seconds", "Time a publish call takes.", &publish);
     let delivery = metrics.delivery_seconds();
     histogram(&mut out, "tickcast_delivery_seconds", "From publish to the socket write.", &delivery);
+    if let Some(status) = cluster {
+        render_cluster(&mut out, status);
+    }
     out
+}
+
+fn render_cluster(out: &mut String, status: &Status) {
+    let mut one = |name: &str, kind: &str, help: &str, value: u64| {
+        head(out, name, kind, help);
+        line(out, name, "", value);
+    };
+    let connected = status.is_connected().into();
+    one("tickcast_cluster_connected", "gauge", "Whether a NATS server is connected.", connected);
+    one("tickcast_cluster_active", "gauge", "Whether this is the active origin.", status.is_active().into());
+    one(
+        "tickcast_cluster_epoch",
+        "gauge",
+        "The highest epoch known; each reign of an origin has its own.",
+        status.epoch(),
+    );
+    one("tickcast_cluster_received_total", "counter", "Messages taken from NATS.", status.received.get());
+    one("tickcast_cluster_missed_total", "counter", "Messages numbered that never came.", status.missed.get());
+    one("tickcast_cluster_sent_total", "counter", "Messages published as the active origin.", status.sent.get());
+    let reconnects = status.reconnects.get();
+    one("tickcast_cluster_reconnects_total", "counter", "Connections to NATS after the first.", reconnects);
+    for (name, help, counts) in [
+        ("tickcast_cluster_ignored_total", "Messages of NATS not taken, by reason.", status.ignored.get()),
+        ("tickcast_cluster_lost_total", "Messages the active origin could not publish, by reason.", status.lost.get()),
+    ] {
+        head(out, name, "counter", help);
+        for (reason, count) in counts {
+            line(out, name, &label("reason", reason), count);
+        }
+    }
+    let mut transit = HistogramSum::default();
+    status.transit.add_to(&mut transit);
+    histogram(out, "tickcast_cluster_transit_seconds", "From an origin's clock to this node's.", &transit);
 }
 
 /// One label. Values are channel names and the program's own words: nothing to escape.

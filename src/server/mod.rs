@@ -46,7 +46,7 @@ mod writer;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -70,6 +70,7 @@ pub use stream::Stream;
 pub use tls::{Certificates, TlsError};
 use writer::{Entrance, Phase, Writer};
 
+use crate::cluster::Gateway;
 use crate::config::{Config, Publishing};
 use crate::fanout::{ChannelError, Hub, Shard};
 use crate::source::SourceKind;
@@ -101,6 +102,8 @@ struct Context {
     admission: Arc<Admission>,
     /// What may be published over HTTP.
     publications: Budget,
+    /// Where it is published, if that is not here.
+    cluster: OnceLock<Gateway>,
 }
 
 impl Context {
@@ -124,9 +127,17 @@ impl Context {
         let _ = self.phase.clone().wait_for(|phase| *phase != Phase::Serving).await;
     }
 
-    fn is_ready(&self) -> bool {
-        self.config.source == SourceKind::None || self.hub.metrics().snapshots.get() > 0
+    /// Why nobody should be sent here, if there is a reason.
+    fn trouble(&self) -> Option<String> {
+        let cluster = self.cluster.get().and_then(|gateway| gateway.status().trouble());
+        cluster.or_else(|| source_trouble(&self.config, &self.hub))
     }
+}
+
+/// What is wrong with the source of a server or an origin, if anything.
+pub fn source_trouble(config: &Config, hub: &Hub) -> Option<String> {
+    let is_there = config.cluster.is_edge() || config.source == SourceKind::None || hub.metrics().snapshots.get() > 0;
+    (!is_there).then(|| "the source has not produced a snapshot yet".to_owned())
 }
 
 impl Server {
@@ -166,8 +177,24 @@ impl<L: Accept> Server<L> {
         let admission = Admission::new(config.limits.clone(), Arc::clone(hub.metrics()));
         let publications = Budget::new(config.limits.publish_rate);
         let rates = Arc::default();
-        let context = Context { config, hub, access, rates, phase: phase_seen, seats, admission, publications };
+        let context = Context {
+            config,
+            hub,
+            access,
+            rates,
+            phase: phase_seen,
+            seats,
+            admission,
+            publications,
+            cluster: OnceLock::new(),
+        };
         Ok(Self { listener, context: Arc::new(context), phase, shards })
+    }
+
+    /// Has what is published over HTTP go through a cluster, which brings it back to the hub. Only the first
+    /// call counts.
+    pub fn publish_through(&self, gateway: Gateway) {
+        let _ = self.context.cluster.set(gateway);
     }
 
     /// Who may publish over HTTP, here where it listens.

@@ -12,11 +12,15 @@ use tokio::time::Instant;
 
 use super::routes::{Reply, error, json as json_reply, retry_after};
 use super::{Context, admission};
-use crate::fanout::{Channel, ChannelError, Message};
+use crate::cluster::PublishError;
+use crate::fanout::{Channel, ChannelError, Message, Published};
 
 /// Longest wait for the writers between two batches of a stream. They never wait for a client, so
 /// it only matters if they are gone.
 const MAX_PACE: Duration = Duration::from_secs(1);
+
+/// When there may be an active origin again.
+const ORIGIN_RETRY: Duration = Duration::from_secs(1);
 
 /// Slowest body that is waited for beyond the patience, in bytes per second.
 const MIN_RATE: f64 = 16_384.0;
@@ -29,17 +33,17 @@ struct Refusal {
     status: StatusCode,
     reason: String,
     line: Option<u64>,
-    /// The limit it is over, if it is one.
-    limit: Option<admission::Refusal>,
+    /// When it is worth trying again, if it is.
+    retry_after: Option<Duration>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, reason: impl Into<String>) -> Self {
-        Self { status, reason: reason.into(), line: None, limit: None }
+        Self { status, reason: reason.into(), line: None, retry_after: None }
     }
 
     fn over(limit: admission::Refusal) -> Self {
-        Self { limit: Some(limit), ..Self::new(limit.status(), limit.text()) }
+        Self { retry_after: Some(limit.retry_after()), ..Self::new(limit.status(), limit.text()) }
     }
 
     fn at_line(self, line: u64) -> Self {
@@ -59,8 +63,8 @@ impl Refusal {
                 json_reply(self.status, &body)
             }
         };
-        if let Some(limit) = self.limit {
-            retry_after(&mut reply, limit);
+        if let Some(after) = self.retry_after {
+            retry_after(&mut reply, after);
         }
         reply
     }
@@ -112,8 +116,7 @@ async fn publish(
     if context.publications.spend().is_err() {
         return Err(Refusal::over(context.admission.refuse(admission::Refusal::PublishRate)));
     }
-    send(&channel(context, name)?, message, progress).await;
-    Ok(())
+    Way::new(context, name).publish(message, progress).await
 }
 
 fn format_of(request: &Request<Incoming>) -> Result<Format, Refusal> {
@@ -210,15 +213,68 @@ fn check(format: Format, bytes: Bytes) -> Result<Message, Refusal> {
     Message::text_from_utf8(bytes).map_err(|error| bad(format!("not UTF-8: {error}")))
 }
 
-async fn send(channel: &Channel, message: Message, progress: &mut Progress) {
-    let published = loop {
+/// How the messages of one request get to the channel: in this process, or through the cluster.
+struct Way<'a> {
+    context: &'a Context,
+    name: &'a str,
+    /// There from the first message, with how many the channel had accepted when the writers were last waited for.
+    channel: Option<(Channel, u64)>,
+}
+
+impl<'a> Way<'a> {
+    fn new(context: &'a Context, name: &'a str) -> Self {
+        Self { context, name, channel: None }
+    }
+
+    async fn publish(&mut self, message: Message, progress: &mut Progress) -> Result<(), Refusal> {
+        if let Some(gateway) = self.context.cluster.get() {
+            gateway.publish(self.name, &message).await.map_err(|error| not_published(self.context, error))?;
+            progress.subscribers = self.context.hub.get(self.name).map_or(0, |channel| channel.subscribers());
+        } else {
+            let (channel, _) = match &mut self.channel {
+                Some(there) => there,
+                None => {
+                    let channel = channel(self.context, self.name)?;
+                    let accepted = channel.accepted();
+                    self.channel.insert((channel, accepted))
+                }
+            };
+            progress.subscribers = send(channel, message).await.subscribers;
+        }
+        progress.published += 1;
+        Ok(())
+    }
+
+    /// Waits for the writers every so many messages of the channel, those of other requests included. Through
+    /// the cluster the answers keep the pace.
+    async fn pace(&mut self, burst: u64) {
+        let Some((channel, seen)) = &mut self.channel else { return };
+        if channel.accepted() - *seen >= burst {
+            let _ = tokio::time::timeout(MAX_PACE, channel.offered()).await;
+            *seen = channel.accepted();
+        }
+    }
+}
+
+fn not_published(context: &Context, error: PublishError) -> Refusal {
+    let reason = error.to_string();
+    match error {
+        PublishError::Unavailable(_) => {
+            Refusal { retry_after: Some(ORIGIN_RETRY), ..Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason) }
+        }
+        PublishError::TooMany(_) => Refusal::over(context.admission.refuse(admission::Refusal::Channels)),
+        PublishError::TooLarge(_) => Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, reason),
+        PublishError::Refused(_) => Refusal::new(StatusCode::BAD_REQUEST, reason),
+    }
+}
+
+async fn send(channel: &Channel, message: Message) -> Published {
+    loop {
         match channel.publish(message.clone()) {
-            Ok(published) => break published,
+            Ok(published) => return published,
             Err(_) => tokio::task::yield_now().await,
         }
-    };
-    progress.published += 1;
-    progress.subscribers = published.subscribers;
+    }
 }
 
 /// Publishes each line as it arrives.
@@ -237,8 +293,7 @@ async fn lines(
     // Streams that run together may each have begun a burst when they come to wait: two of these
     // still leave half of the ring.
     let burst = (context.config.ws.queue_size as u64 / 4).max(1);
-    // There from the first line that is a message.
-    let mut existing: Option<(Channel, u64)> = None;
+    let mut way = Way::new(context, name);
     let mut number = 0;
     let mut carry = BytesMut::new();
     loop {
@@ -268,25 +323,14 @@ async fn lines(
                 continue;
             }
             let message = check(Format::Lines, line).map_err(|refusal| refusal.at_line(number))?;
-            let (channel, seen) = match &mut existing {
-                Some(existing) => existing,
-                None => {
-                    let channel = channel(context, name)?;
-                    let accepted = channel.accepted();
-                    existing.insert((channel, accepted))
-                }
-            };
             while let Err(wait) = context.publications.spend() {
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
                     () = context.drains() => return Err(shutting_down().at_line(number)),
                 }
             }
-            send(channel, message, progress).await;
-            if channel.accepted() - *seen >= burst {
-                let _ = tokio::time::timeout(MAX_PACE, channel.offered()).await;
-                *seen = channel.accepted();
-            }
+            way.publish(message, progress).await.map_err(|refusal| refusal.at_line(number))?;
+            way.pace(burst).await;
         }
         // The end of the line may still be a carriage return.
         if carry.len() > limit + 1 {

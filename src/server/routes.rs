@@ -15,6 +15,7 @@ use super::access::{self, Denial, Grant, Wanted};
 use super::admission::Refusal;
 use super::handshake::{self, Guest, Served};
 use super::{Context, exposition, page, proxy, publish, stats};
+use crate::cluster::Gateway;
 use crate::fanout::{Channel, Kind};
 
 /// A whole answer.
@@ -100,7 +101,11 @@ async fn dispatch(
             Some(channel) => snapshot(&channel).await,
             None => no_channel(name),
         },
-        ("metrics", None) => reply(StatusCode::OK, exposition::CONTENT_TYPE, exposition::render(&context.hub)),
+        ("metrics", None) => reply(
+            StatusCode::OK,
+            exposition::CONTENT_TYPE,
+            exposition::render(&context.hub, context.cluster.get().map(Gateway::status)),
+        ),
         ("stats", None) => reply(StatusCode::OK, JSON, stats::stats(context, grant)),
         ("channels", None) => reply(StatusCode::OK, JSON, stats::channels(context, grant)),
         ("healthz", None) => reply(StatusCode::OK, TEXT, "ok\n"),
@@ -139,13 +144,13 @@ fn object(request: &Request<Incoming>, context: &Context, guest: &Guest) -> Opti
 /// The answer to what is over a limit.
 pub(super) fn refused(refusal: Refusal) -> Reply {
     let mut reply = error(refusal.status(), refusal.text());
-    retry_after(&mut reply, refusal);
+    retry_after(&mut reply, refusal.retry_after());
     reply
 }
 
 /// Says when it is worth trying again.
-pub(super) fn retry_after(reply: &mut Reply, refusal: Refusal) {
-    reply.headers_mut().insert(header::RETRY_AFTER, refusal.retry_after().as_secs().into());
+pub(super) fn retry_after(reply: &mut Reply, after: Duration) {
+    reply.headers_mut().insert(header::RETRY_AFTER, after.as_secs().into());
 }
 
 /// A whole answer.
@@ -177,8 +182,8 @@ fn no_channel(name: &str) -> Reply {
 fn ready(context: &Context) -> Reply {
     if context.is_draining() {
         reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "shutting down\n")
-    } else if !context.is_ready() {
-        reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the source has not produced a snapshot yet\n")
+    } else if let Some(trouble) = context.trouble() {
+        reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{trouble}\n"))
     } else {
         reply(StatusCode::OK, TEXT, "ready\n")
     }

@@ -11,6 +11,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::Context;
 use super::access::Grant;
 use super::exposition::Totals;
+use crate::cluster::Status;
+use crate::config::Role;
 use crate::fanout::Hub;
 
 /// How often channels are sampled, and how many samples a rate spans.
@@ -50,7 +52,40 @@ struct Stats {
     disconnects: BTreeMap<&'static str, u64>,
     source_messages: BTreeMap<&'static str, u64>,
     source_errors: BTreeMap<&'static str, u64>,
+    cluster: Option<ClusterStats>,
     channels: Vec<ChannelStats>,
+}
+
+/// The node, in a cluster.
+#[derive(Debug, Serialize)]
+struct ClusterStats {
+    name: String,
+    role: Role,
+    connected: bool,
+    /// Whether this is the active origin.
+    active: bool,
+    /// The active origin's name, as long as it is heard.
+    origin: Option<String>,
+    epoch: u64,
+    received: u64,
+    missed: u64,
+    sent: u64,
+}
+
+impl ClusterStats {
+    fn of(status: &Status) -> Self {
+        Self {
+            name: status.name().to_owned(),
+            role: status.role(),
+            connected: status.is_connected(),
+            active: status.is_active(),
+            origin: status.origin(),
+            epoch: status.epoch(),
+            received: status.received.get(),
+            missed: status.missed.get(),
+            sent: status.sent.get(),
+        }
+    }
 }
 
 /// Everything; of channels, those that whoever asks may know of.
@@ -63,8 +98,8 @@ pub(super) fn stats(context: &Context, grant: &Grant) -> String {
     to_json(&Stats {
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: metrics.started.elapsed().as_secs_f64(),
-        source: context.config.source.to_string(),
-        ready: context.is_ready(),
+        source: context.config.source_name(),
+        ready: context.trouble().is_none(),
         draining: context.is_draining(),
         workers: context.config.workers,
         connections: connections_total.saturating_sub(disconnects.values().sum()),
@@ -79,6 +114,7 @@ pub(super) fn stats(context: &Context, grant: &Grant) -> String {
         disconnects,
         source_messages: metrics.source_messages.get(),
         source_errors: metrics.source_errors.get(),
+        cluster: context.cluster.get().map(|gateway| ClusterStats::of(gateway.status())),
         channels: channel_stats(context, grant),
     })
 }
