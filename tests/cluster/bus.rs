@@ -1,5 +1,6 @@
 //! The protocol of NATS by hand: what anybody may say on the bus, and what is said there.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -8,6 +9,15 @@ use super::support::PATIENCE;
 /// A connection to the bus.
 pub(super) struct Bus {
     stream: BufReader<TcpStream>,
+    /// What came while something else was waited for.
+    waiting: VecDeque<Seen>,
+}
+
+/// What the server says.
+enum Word {
+    Message(Seen),
+    Pong,
+    Other,
 }
 
 /// A message that was seen there.
@@ -42,7 +52,7 @@ impl Bus {
     pub(super) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("nats-server accepts");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let mut bus = Self { stream: BufReader::new(stream) };
+        let mut bus = Self { stream: BufReader::new(stream), waiting: VecDeque::new() };
         assert!(bus.line().starts_with("INFO "));
         bus.send(b"CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true}\r\n");
         bus.flush();
@@ -52,7 +62,13 @@ impl Bus {
     /// Waits until the server has taken all that was sent.
     pub(super) fn flush(&mut self) {
         self.send(b"PING\r\n");
-        while self.line() != "PONG" {}
+        loop {
+            match self.word() {
+                Word::Pong => return,
+                Word::Message(seen) => self.waiting.push_back(seen),
+                Word::Other => {}
+            }
+        }
     }
 
     /// A message with a header block, which is sent as it is behind its version.
@@ -74,27 +90,37 @@ impl Bus {
 
     /// The next message of what was subscribed to.
     pub(super) fn next(&mut self) -> Seen {
-        loop {
-            let line = self.line();
-            let words: Vec<_> = line.split(' ').collect();
-            let length = |word: &str| word.parse::<usize>().expect("a length");
-            let (head, total) = match (words[0], &words[1..]) {
-                ("MSG", [_, _, .., total]) => (0, length(total)),
-                ("HMSG", [_, _, .., head, total]) => (length(head), length(total)),
-                ("PING", _) => {
-                    self.send(b"PONG\r\n");
-                    continue;
-                }
-                ("PONG" | "INFO", _) => continue,
-                _ => panic!("not expected: {line}"),
-            };
-            let mut bytes = vec![0; total + 2];
-            self.stream.read_exact(&mut bytes).expect("a whole message");
-            bytes.truncate(total);
-            let payload = bytes.split_off(head);
-            let head = String::from_utf8(bytes).expect("ASCII");
-            return Seen { subject: words[1].to_owned(), head, payload };
+        if let Some(seen) = self.waiting.pop_front() {
+            return seen;
         }
+        loop {
+            if let Word::Message(seen) = self.word() {
+                return seen;
+            }
+        }
+    }
+
+    fn word(&mut self) -> Word {
+        let line = self.line();
+        let words: Vec<_> = line.split(' ').collect();
+        let length = |word: &str| word.parse::<usize>().expect("a length");
+        let (head, total) = match (words[0], &words[1..]) {
+            ("MSG", [_, _, .., total]) => (0, length(total)),
+            ("HMSG", [_, _, .., head, total]) => (length(head), length(total)),
+            ("PING", _) => {
+                self.send(b"PONG\r\n");
+                return Word::Other;
+            }
+            ("PONG", _) => return Word::Pong,
+            ("INFO", _) => return Word::Other,
+            _ => panic!("not expected: {line}"),
+        };
+        let mut bytes = vec![0; total + 2];
+        self.stream.read_exact(&mut bytes).expect("a whole message");
+        bytes.truncate(total);
+        let payload = bytes.split_off(head);
+        let head = String::from_utf8_lossy(&bytes).into_owned();
+        Word::Message(Seen { subject: words[1].to_owned(), head, payload })
     }
 
     /// The last message of a subject that the stream keeps.
@@ -104,9 +130,10 @@ impl Bus {
         let api = format!("$JS.API.STREAM.MSG.GET.{stream}");
         self.send(format!("PUB {api} answer {}\r\n{request}\r\n", request.len()).as_bytes());
         let answer = loop {
-            let seen = self.next();
-            if seen.subject == "answer" {
-                break seen;
+            match self.word() {
+                Word::Message(seen) if seen.subject == "answer" => break seen,
+                Word::Message(seen) => self.waiting.push_back(seen),
+                Word::Pong | Word::Other => {}
             }
         };
         self.send(b"UNSUB 2\r\n");
@@ -116,7 +143,7 @@ impl Bus {
             base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).expect("base64")
         };
         assert!(answer.get("error").is_none(), "{answer}");
-        let head = String::from_utf8(part("hdrs")).expect("ASCII");
+        let head = String::from_utf8_lossy(&part("hdrs")).into_owned();
         Seen { subject: subject.to_owned(), head, payload: part("data") }
     }
 

@@ -243,7 +243,7 @@ fn who_comes_at_once_misses_nothing() {
 fn two_clusters_share_a_bus() {
     let _machine = beside_others();
     let one = Cluster::start(1, &NONE);
-    let other = ["--cluster-subject", "tickcast.other"];
+    let other = ["--cluster-subject", "prod.tickcast"];
     let origin = Node::origin(&one.nats, &[&other[..], &NONE].concat());
     let edge = Node::edge(&one.nats, &other);
     origin.wait_until_ready();

@@ -1,5 +1,7 @@
 //! What must not be delivered, said on the bus by anybody: counted, and nothing else.
 
+use std::time::{Duration, Instant};
+
 use super::beside_others;
 use super::bus::{Bus, Seen};
 use super::nodes::{Cluster, NONE, Node};
@@ -139,13 +141,40 @@ fn noise_on_every_subject_harms_nobody() {
             if !subject.starts_with("tickcast-publish") && subject != "tickcast.a.b" {
                 bus.publish_bare(subject, &noise);
             }
-            let line: Vec<u8> = noise.iter().copied().filter(|byte| !b"\r\n".contains(byte)).collect();
-            bus.publish(subject, &[b"Tickcast: ", &line[..]].concat(), &noise);
+            let line: String =
+                noise.iter().filter(|byte| byte.is_ascii_graphic()).map(|&byte| char::from(byte)).collect();
+            bus.publish(subject, &header(&line), &noise);
         }
     }
     bus.flush();
     untouched(&cluster, &clients);
     assert_eq!(cluster.edges[0].metric("tickcast_cluster_epoch"), seen.epoch());
+}
+
+/// What a client of NATS takes for a broken connection. It is the last message of its subject, so it is there again
+/// for whoever connects again.
+#[test]
+fn headers_that_cannot_be_read_pass_by() {
+    let _machine = beside_others();
+    let (cluster, mut bus, _) = published();
+    let clients: Vec<_> = cluster.all().map(|node| Witness::join(node, "desk")).collect();
+    clients.iter().for_each(|client| drop(client.wait_for_count(1)));
+    for head in [&b"no colon"[..], b"Tickcast: \xff\xfe", b": no name", b"a b: c"] {
+        bus.publish("tickcast.desk", head, b"bad");
+        bus.publish("tickcast.a.b", head, b"bad");
+    }
+    bus.flush();
+    let mut since = Instant::now();
+    wait_until("two seconds without a reconnection", || {
+        if cluster.all().any(|node| !node.is_ready()) {
+            since = Instant::now();
+        }
+        since.elapsed() > Duration::from_secs(2)
+    });
+    untouched(&cluster, &clients);
+    let edge = Node::edge(&cluster.nats, &[]);
+    edge.wait_until_ready();
+    assert_eq!(edge.get("/snapshot/desk").text(), "good 3");
 }
 
 /// An epoch that nobody has been given: the origin that is active gets a higher one, and goes on.

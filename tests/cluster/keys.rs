@@ -50,8 +50,6 @@ fn mistakes_are_named() {
         ("replicas", "6", vec!["= 6", "to 5"]),
         ("publish_timeout", "-1", vec!["= -1", "seconds from"]),
         ("leese", "1", vec!["unknown key `cluster.leese`", "did you mean `cluster.lease`?"]),
-        ("ca", "\"/nonexistent/ca.pem\"", vec!["/nonexistent/ca.pem", "No such file"]),
-        ("credentials", "\"/nonexistent/x.creds\"", vec!["/nonexistent/x.creds", "No such file"]),
     ] {
         let file = Temporary::new(
             "mistake-of-cluster.toml",
@@ -68,19 +66,24 @@ fn mistakes_are_named() {
     }
 }
 
-/// Half of what belongs together is a mistake, not something to be found out in the night.
+/// Half of what belongs together, or what cannot be read, is a mistake that is told at once.
 #[test]
 fn what_belongs_together_is_asked_for() {
     let url = ["--cluster-url", "nats://127.0.0.1:4222"];
     for (arguments, words) in [
-        (vec!["--cluster-user", "desk"], ["cluster.user", "cluster.password"]),
-        (vec!["--cluster-cert", "/etc/hosts"], ["cluster.cert", "cluster.key"]),
+        (vec!["--cluster-user", "desk"], ["`user`", "`password`"]),
+        (vec!["--cluster-password", "hushed"], ["`user`", "`password`"]),
+        (vec!["--cluster-cert", "/etc/hosts"], ["`cert`", "`key`"]),
+        (vec!["--cluster-user", "a", "--cluster-password", "b", "--cluster-token", "c"], ["`user`", "`token`"]),
+        (vec!["--cluster-ca", "/nonexistent/ca.pem"], ["/nonexistent/ca.pem", "No such file"]),
+        (vec!["--cluster-credentials", "/nonexistent/x.creds"], ["/nonexistent/x.creds", "No such file"]),
     ] {
-        let (status, _, stderr) = check(&[&url[..], &arguments].concat(), &[]);
-        assert_eq!(status, Some(2), "{arguments:?}: {stderr}");
-        for word in words {
+        let (status, stdout, stderr) = check(&[&url[..], &arguments].concat(), &[]);
+        assert_eq!((status, &*stdout), (Some(2), ""), "{arguments:?}: {stderr}");
+        for word in words.into_iter().chain(["[cluster]"]) {
             assert!(stderr.contains(word), "no {word:?} in {stderr}");
         }
+        assert!(!stderr.contains("hushed"), "{stderr}");
     }
 }
 
