@@ -125,6 +125,7 @@ fn configure(arguments: &ArgMatches) -> anyhow::Result<Config> {
     let config = Config::load(&layers)?;
     // Read once more when the server is set up; here it is a mistake in the configuration.
     Certificates::load(&config.tls)?;
+    config.cluster.check().map_err(anyhow::Error::msg)?;
     Ok(config)
 }
 
@@ -321,8 +322,9 @@ fn announce(config: &Config, server: &Server, hub: &Hub) -> anyhow::Result<()> {
     let channels: Vec<_> = hub.channels().iter().map(|channel| channel.name().to_owned()).collect();
     if config.log_format == LogFormat::Json {
         let (source, tls) = (config.source_name(), config.tls.is_enabled());
+        let cluster = config.cluster.is_enabled().then_some(config.cluster.role);
         let line = serde_json::json!({
-            "listening": address.to_string(), "tls": tls, "source": source, "channels": channels,
+            "listening": address.to_string(), "tls": tls, "source": source, "channels": channels, "cluster": cluster,
         });
         say(&line.to_string());
     } else {

@@ -1,7 +1,5 @@
 //! The connection to NATS: one for everything a node says and hears, made again for ever.
 
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,22 +64,15 @@ impl Bus {
 /// Says who this node is, and whom it trusts.
 async fn authenticated(config: &ClusterConfig) -> Result<ConnectOptions, JoinError> {
     let mut options = ConnectOptions::new();
-    let unreadable = |path: &PathBuf| {
-        let path = path.clone();
-        move |error: io::Error| JoinError::File { path, error }
-    };
     if let Some(path) = &config.credentials {
-        options = options.credentials_file(path).await.map_err(unreadable(path))?;
+        let unusable = |error| JoinError::Credentials { path: path.clone(), error };
+        options = options.credentials_file(path).await.map_err(unusable)?;
     }
     if let Some(password) = config.password.first() {
         options = options.user_and_password(config.user.clone(), password.expose().to_owned());
     }
     if let Some(token) = config.token.first() {
         options = options.token(token.expose().to_owned());
-    }
-    // Read when it connects, and then an error would only be logged.
-    for path in [&config.ca, &config.cert, &config.key].into_iter().flatten() {
-        std::fs::read(path).map_err(unreadable(path))?;
     }
     if let Some(ca) = &config.ca {
         options = options.add_root_certificates(ca.clone());

@@ -48,9 +48,9 @@ use crate::fanout::Hub;
 /// Why a node could not become part of a cluster. A bus that is not there is no reason.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    /// A file that says who the node is, or whom it trusts.
-    #[error("cannot use {path}, which [cluster] names: {error}")]
-    File {
+    /// The file that says who the node is.
+    #[error("cannot use the NATS credentials in {path}: {error}")]
+    Credentials {
         /// Which.
         path: PathBuf,
         /// What is wrong with it.

@@ -43,8 +43,6 @@ impl Origin {
                 lease = Lease::acquire(&self.shared) => lease,
                 _ = &mut self.leave => return,
             };
-            // Nothing of another reign is taken here from now on.
-            self.shared.status.is_current(lease.epoch());
             tracing::info!(epoch = lease.epoch(), "this node is the active origin");
             let (until, held) = watch::channel(lease.until());
             let reign = Reign::new(&self.shared, &lease, held, &mut numbers);
@@ -125,6 +123,8 @@ impl<'a> Reign<'a> {
         if reloads.send(reload).await.is_err() || reloaded.await.is_err() {
             return;
         }
+        // Nothing of another reign is taken here from now on.
+        self.shared.status.is_current(self.epoch);
         self.again_all().await;
         let _crown = Crown::put_on(self.shared);
         let mut market = intake.listen();

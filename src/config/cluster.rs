@@ -115,6 +115,28 @@ impl ClusterConfig {
         !self.url.is_empty()
     }
 
+    /// What does not go together.
+    ///
+    /// # Errors
+    /// Says which keys, and what would be right.
+    pub fn check(&self) -> Result<(), String> {
+        let wrong = |text: &str| Err(format!("[cluster]: {text}"));
+        if self.cert.is_some() != self.key.is_some() {
+            return wrong("`cert` and `key` belong together: set both or neither");
+        }
+        if self.user.is_empty() != self.password.is_empty() {
+            return wrong("`user` and `password` belong together: set both or neither");
+        }
+        let ways = [self.credentials.is_some(), !self.user.is_empty(), !self.token.is_empty()];
+        if ways.iter().filter(|way| **way).count() > 1 {
+            return wrong("one of `credentials`, `user` and `token` says who the node is: set one of them");
+        }
+        for path in [&self.credentials, &self.ca, &self.cert, &self.key].into_iter().flatten() {
+            std::fs::File::open(path).map_err(|error| format!("[cluster]: cannot read {}: {error}", path.display()))?;
+        }
+        Ok(())
+    }
+
     /// Whether this node only serves what others publish, and has no use of a source.
     pub fn is_edge(&self) -> bool {
         self.is_enabled() && self.role == Role::Edge
