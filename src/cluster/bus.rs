@@ -55,7 +55,8 @@ impl Bus {
         Ok(Self { client, connections })
     }
 
-    /// Tells of every new connection, the first included.
+    /// Tells of every new connection, the first included, with a new value; and of messages lost on the way
+    /// to this node, with the same one.
     pub(super) fn connections(&self) -> watch::Receiver<u64> {
         self.connections.clone()
     }
@@ -101,7 +102,7 @@ fn notice(event: &Event, status: &Status, count: &watch::Sender<u64>) {
             tracing::warn!("the connection to NATS is lost; trying again until there is one");
         }
         // What has been lost meanwhile shows in the numbers; the last of each channel is read again.
-        Event::SlowConsumer(_) => count.send_modify(|count| *count += 1),
+        Event::SlowConsumer(_) => count.send_modify(|_| ()),
         Event::ServerError(error) => tracing::warn!("NATS says: {error}"),
         Event::ClientError(error) => tracing::warn!("cannot connect to NATS: {error}"),
         Event::LameDuckMode | Event::Draining => tracing::info!("NATS says: {event}"),

@@ -37,6 +37,9 @@ impl Follower {
     }
 
     /// Runs until dropped. Live messages first, then the last ones: whatever comes twice is known by its number.
+    ///
+    /// Over a new connection nothing is taken until it is known whose reign it is. What an origin has said whose reign
+    /// was over meanwhile may be on its way for as long as its machine, or the network, has kept it.
     pub(super) async fn run(mut self) {
         let mut live = self.subscribe(self.shared.subjects.channels()).await;
         let mut beats = self.subscribe(self.shared.subjects.beats()).await;
@@ -44,12 +47,22 @@ impl Follower {
         connections.mark_changed();
         let mut loading = JoinSet::new();
         let (sender, mut loaded) = mpsc::channel(64);
-        let mut attempt = 0;
+        let (mut attempt, mut connection, mut knows_reign) = (0, 0, false);
         loop {
             tokio::select! {
-                Some(message) = live.next() => self.take(&message, false).await,
-                Some(beat) = beats.next() => self.hear(&beat),
+                biased;
+                Ok(()) = connections.changed() => {
+                    let new = *connections.borrow_and_update();
+                    knows_reign &= new == connection;
+                    connection = new;
+                    // What an earlier one has still to bring is brought by this one too.
+                    loading.abort_all();
+                    attempt += 1;
+                    loading.spawn(last::load(Arc::clone(&self.shared), attempt, sender.clone()));
+                }
+                Some(_) = loading.join_next() => {}
                 Some(loaded) = loaded.recv() => match loaded {
+                    Loaded::Reign(of) => knows_reign |= of == attempt,
                     Loaded::Message(message) => self.take(&message, true).await,
                     Loaded::All(of) if of < attempt => {}
                     Loaded::All(_) => {
@@ -64,13 +77,8 @@ impl Follower {
                     self.waiting.push(reload);
                     connections.mark_changed();
                 }
-                Ok(()) = connections.changed() => {
-                    // What an earlier one has still to bring is brought by this one too.
-                    loading.abort_all();
-                    attempt += 1;
-                    loading.spawn(last::load(Arc::clone(&self.shared), attempt, sender.clone()));
-                }
-                Some(_) = loading.join_next() => {}
+                Some(beat) = beats.next() => self.hear(&beat),
+                Some(message) = live.next(), if knows_reign => self.take(&message, false).await,
             }
             // A bus that never has to be waited for must not keep the thread.
             tokio::task::consume_budget().await;
@@ -157,7 +165,8 @@ impl Follower {
     }
 
     fn hear(&mut self, carried: &Carried) {
-        let Ok(beat) = serde_json::from_slice::<Beat>(&carried.payload) else {
+        let beat = serde_json::from_slice::<Beat>(&carried.payload).ok().filter(|beat| beat.epoch <= wire::MAX_SEQ);
+        let Some(beat) = beat else {
             self.shared.status.ignored.add("malformed");
             return;
         };

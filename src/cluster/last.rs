@@ -4,35 +4,47 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Message as Carried;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, RequestError};
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::{LastRawMessageError, LastRawMessageErrorKind};
 use async_nats::jetstream::{self, ErrorCode, stream};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 
-use super::Shared;
+use super::{Shared, lease};
 
 /// Asked for at a time.
-const BATCH: usize = 256;
-/// A reader that is not read from for so long is forgotten by the server.
-const FORGET: Duration = Duration::from_secs(10);
+const AT_A_TIME: usize = 64;
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// What loading brings.
 #[derive(Debug)]
 pub(super) enum Loaded {
+    /// Whose reign it is has been asked, of this attempt.
+    Reign(u64),
     /// The last message of a channel.
     Message(Carried),
     /// That was all, of this attempt.
     All(u64),
 }
 
-/// Sends the last message of every channel, and then says so. Tries until it has worked.
+/// Finds out whose reign it is and says so; then sends the last message of every channel, and says so. Tries until
+/// it has worked.
 pub(super) async fn load(shared: Arc<Shared>, attempt: u64, to: mpsc::Sender<Loaded>) {
     let mut told = false;
     loop {
-        match try_load(&shared, &to).await {
+        let epoch = lease::epoch(&shared).await;
+        if let Ok(epoch) = epoch {
+            shared.status.is_current(epoch);
+        }
+        // Who cannot find out serves what comes: a bus without JetStream brings no new reign either.
+        let _ = to.send(Loaded::Reign(attempt)).await;
+        let loaded = match epoch {
+            Ok(_) => try_load(&shared, &to).await,
+            Err(error) => Err(error),
+        };
+        match loaded {
             Ok(()) => break,
             Err(error) if !told => tracing::warn!("cannot read the last messages from JetStream yet: {error}"),
             Err(_) => {}
@@ -44,6 +56,8 @@ pub(super) async fn load(shared: Arc<Shared>, attempt: u64, to: mpsc::Sender<Loa
     let _ = to.send(Loaded::All(attempt)).await;
 }
 
+/// Each is asked for by itself, and its headers come as JSON. Delivered as live messages are, one with headers that the
+/// client cannot read would end the connection, and be there again for the next.
 async fn try_load(shared: &Shared, to: &mpsc::Sender<Loaded>) -> Result<(), async_nats::Error> {
     let jetstream = shared.jetstream();
     let stream = match jetstream.get_stream(shared.subjects.stream()).await {
@@ -52,30 +66,43 @@ async fn try_load(shared: &Shared, to: &mpsc::Sender<Loaded>) -> Result<(), asyn
         Err(error) if is_missing(&error) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    let wanted = pull::Config {
-        deliver_policy: DeliverPolicy::LastPerSubject,
-        filter_subject: shared.subjects.channels(),
-        ack_policy: AckPolicy::None,
-        inactive_threshold: FORGET,
-        memory_storage: true,
-        ..pull::Config::default()
-    };
-    let consumer = stream.create_consumer(wanted).await?;
-    let mut pending = consumer.cached_info().num_pending;
-    while pending > 0 {
-        let mut batch = consumer.fetch().max_messages(BATCH).messages().await?;
-        let before = pending;
-        while let Some(message) = batch.next().await {
-            let message = message?;
-            pending = message.info()?.pending;
-            to.send(Loaded::Message(message.into())).await?;
+    let subjects = stream.info_with_subjects(shared.subjects.channels()).await?;
+    let messages = subjects.map(|subject| async {
+        let (subject, _) = subject?;
+        match stream.get_last_raw_message_by_subject(&subject).await {
+            Ok(message) => Ok(Some(carried(message))),
+            Err(error) if is_unreadable(&error) => {
+                tracing::warn!(subject, "the last message is not one of the cluster's: {error}");
+                shared.status.ignored.add("malformed");
+                Ok(None)
+            }
+            // Purged meanwhile.
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(async_nats::Error::from(error)),
         }
-        // What was to come has been replaced by what came live.
-        if pending == before {
-            break;
+    });
+    let mut messages = std::pin::pin!(messages.buffer_unordered(AT_A_TIME));
+    while let Some(message) = messages.try_next().await? {
+        if let Some(message) = message {
+            to.send(Loaded::Message(message)).await?;
         }
     }
     Ok(())
+}
+
+/// Whether there was an answer that cannot be read, or the subject is none that could be asked for.
+fn is_unreadable(error: &LastRawMessageError) -> bool {
+    let unasked = std::error::Error::source(error).is_some_and(|source| source.is::<RequestError>());
+    match error.kind() {
+        LastRawMessageErrorKind::Other => !unasked,
+        kind => kind == LastRawMessageErrorKind::InvalidSubject,
+    }
+}
+
+fn carried(message: StreamMessage) -> Carried {
+    let StreamMessage { subject, headers, payload, .. } = message;
+    let length = payload.len();
+    Carried { subject, reply: None, payload, headers: Some(headers), status: None, description: None, length }
 }
 
 fn is_missing(error: &GetStreamError) -> bool {

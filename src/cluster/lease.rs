@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use async_nats::jetstream::context::KeyValueErrorKind;
 use async_nats::jetstream::kv::{self, Operation, Store};
 use async_nats::jetstream::stream;
 use serde::{Deserialize, Serialize};
@@ -157,6 +158,21 @@ impl Lease {
         // If that fails, it ends by itself.
         let _ = timeout(self.interval(), self.store.delete_expect_revision(KEY, Some(self.revision))).await;
     }
+}
+
+/// The epoch of the last reign that has begun; 0 before the first.
+///
+/// # Errors
+/// JetStream does not say.
+pub(super) async fn epoch(shared: &Shared) -> Result<u64, async_nats::Error> {
+    let store = match shared.jetstream().get_key_value(shared.subjects.bucket()).await {
+        Ok(store) => store,
+        Err(error) if error.kind() == KeyValueErrorKind::GetBucket && shared.status.is_connected() => return Ok(0),
+        Err(error) => return Err(error.into()),
+    };
+    let entry = store.entry(KEY).await?;
+    let record = entry.and_then(|entry| serde_json::from_slice::<Record>(&entry.value).ok());
+    Ok(record.map_or(0, |record| record.epoch))
 }
 
 /// A key-value bucket, made as the stream that it is (NATS, ADR-8 "JetStream based Key-Value Stores"): what
