@@ -104,7 +104,11 @@ fn notice(event: &Event, status: &Status, count: &watch::Sender<u64>) {
         // What has been lost meanwhile shows in the numbers; the last of each channel is read again.
         Event::SlowConsumer(_) => count.send_modify(|_| ()),
         Event::ServerError(error) => tracing::warn!("NATS says: {error}"),
-        Event::ClientError(error) => tracing::warn!("cannot connect to NATS: {error}"),
+        // Not each time it tries.
+        Event::ClientError(error) if status.set_refusal(&error.to_string()) => {
+            tracing::warn!("cannot connect to NATS: {error}");
+        }
+        Event::ClientError(_) => {}
         Event::LameDuckMode | Event::Draining => tracing::info!("NATS says: {event}"),
     }
 }

@@ -44,6 +44,8 @@ struct State {
     since: Instant,
     connected: bool,
     was_connected: bool,
+    /// Why the last attempt to connect has failed.
+    refusal: Option<String>,
     heard: Option<Heard>,
 }
 
@@ -56,7 +58,7 @@ struct Heard {
 
 impl Status {
     pub(super) fn new(name: String, role: Role, lease: Duration) -> Self {
-        let state = State { since: Instant::now(), connected: false, was_connected: false, heard: None };
+        let state = State { since: Instant::now(), connected: false, was_connected: false, refusal: None, heard: None };
         Self {
             name,
             role,
@@ -110,7 +112,8 @@ impl Status {
     pub fn trouble(&self) -> Option<String> {
         let state = self.state();
         if !state.connected {
-            return Some(format!("no NATS server is reachable for {:.1} s", state.since.elapsed().as_secs_f64()));
+            let why = state.refusal.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+            return Some(format!("no NATS server is reachable for {:.1} s{why}", state.since.elapsed().as_secs_f64()));
         }
         if !self.loaded.load(Ordering::Acquire) {
             return Some("the last messages have not been read from NATS yet".to_owned());
@@ -133,7 +136,18 @@ impl Status {
             }
             (state.connected, state.since) = (connected, Instant::now());
             state.was_connected |= connected;
+            state.refusal = None;
         }
+    }
+
+    /// An attempt to connect has failed; says whether it is another reason than before.
+    pub(super) fn set_refusal(&self, why: &str) -> bool {
+        let mut state = self.state();
+        let is_new = state.refusal.as_deref() != Some(why);
+        if is_new {
+            state.refusal = Some(why.to_owned());
+        }
+        is_new
     }
 
     /// The active origin has said this.

@@ -177,6 +177,11 @@ fn names_and_sizes_go_through() {
             assert_eq!(node.get(&format!("/snapshot/{channel}")).body, body, "{channel}");
         }
     }
+    // Who comes later gets them from the store, in which they are no smaller.
+    let late = Node::edge(&cluster.nats, &[]);
+    late.wait_until_ready();
+    assert!(late.get("/snapshot/a.b.c").body.starts_with(b"0 aaa"));
+    assert_eq!(late.get(&format!("/snapshot/{longest}")).body.len(), large.len() + 2);
     // What alone is a name of a channel, and cannot be told from others on the bus.
     for channel in ["..", ".a", "a.", "a..b"] {
         let answer = cluster.edges[0].publish(channel, "text/plain", b"a");

@@ -33,6 +33,8 @@ fn user_and_password() {
     let _machine = beside_others();
     let nats = Nats::with(&format!("authorization {{ user: desk, password: {PASSWORD:?} }}"));
     assert_hushed(&serve(&nats.url(), &["--cluster-user", "desk", "--cluster-password", PASSWORD]));
+    let url = nats.url().replace("nats://", &format!("nats://desk:{PASSWORD}@"));
+    assert_hushed(&serve(&url, &[]));
 }
 
 #[test]
