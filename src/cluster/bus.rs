@@ -17,7 +17,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// The first pause between two attempts to connect, and the longest, which bounds how late a node notices
 /// that a server is back. Random between half of it and all, so that not all nodes come at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Messages that wait for this node at most; beyond that the newest are lost until the next is taken, and
 /// the last one of each channel is read again.
 const WAITING: usize = 4_096;

@@ -29,11 +29,12 @@ pub(super) struct Follower {
     intruded: mpsc::Sender<String>,
     waiting: Vec<Reload>,
     said: Option<Instant>,
+    corrected: Option<Instant>,
 }
 
 impl Follower {
     pub(super) fn new(shared: Arc<Shared>, reloads: mpsc::Receiver<Reload>, intruded: mpsc::Sender<String>) -> Self {
-        Self { shared, reloads, intruded, waiting: Vec::new(), said: None }
+        Self { shared, reloads, intruded, waiting: Vec::new(), said: None, corrected: None }
     }
 
     /// Runs until dropped. Live messages first, then the last ones: whatever comes twice is known by its number.
@@ -101,10 +102,10 @@ impl Follower {
 
     /// Publishes a message here, if it is new.
     async fn take(&mut self, carried: &Carried, loaded: bool) {
-        let taken = self.place(carried).and_then(|(channel, stamp)| {
+        let taken = self.place(carried, loaded).and_then(|(channel, stamp)| {
             let behind = stamp.seq <= channel.seq();
             if behind && !loaded && !stamp.again {
-                self.correct(&channel, stamp);
+                self.correct(channel.name(), stamp.seq);
                 return Err("repeat");
             }
             Ok((channel, stamp, behind))
@@ -126,12 +127,15 @@ impl Follower {
     }
 
     /// The channel and the stamp of a message of this reign.
-    fn place(&self, carried: &Carried) -> Result<(Channel, Stamp), &'static str> {
+    fn place(&mut self, carried: &Carried, loaded: bool) -> Result<(Channel, Stamp), &'static str> {
         let name = self.shared.subjects.channel_of(&carried.subject).ok_or("malformed")?;
         let stamp = Stamp::read(carried.headers.as_ref()).ok_or("malformed")?;
         if !self.shared.status.is_current(stamp.epoch) {
             // If nobody is there to hear it, or very many come at once, the next message tells as well.
             let _ = self.intruded.try_send(name.to_owned());
+            if !loaded {
+                self.correct(name, stamp.seq);
+            }
             return Err("epoch");
         }
         let channel = self.shared.hub.channel(name).map_err(|_| "channel")?;
@@ -154,11 +158,12 @@ impl Follower {
         }
     }
 
-    /// Tells an origin that numbers from too far back where this node is: it has started with nothing, and
-    /// nothing it publishes would ever be taken here.
-    fn correct(&mut self, channel: &Channel, stamp: Stamp) {
-        if stamp.epoch == self.shared.status.epoch() && stamp.seq < channel.seq() && self.may_speak() {
-            let seen = Seen { channel: channel.name().to_owned(), seq: channel.seq() };
+    /// Tells an origin that is behind where this node is. Either it was asleep and is over, or it has started with
+    /// nothing, and nothing it publishes would ever be taken here.
+    fn correct(&mut self, channel: &str, seq: u64) {
+        let here = self.shared.hub.get(channel).map_or(0, |channel| channel.seq());
+        if seq < here && self.may_correct() {
+            let seen = Seen { epoch: self.shared.status.epoch(), channel: channel.to_owned(), seq: here };
             let (client, subject) = (self.shared.bus.client.clone(), self.shared.subjects.numbers());
             tokio::spawn(async move { client.publish(subject, wire::to_json(&seen)).await });
         }
@@ -176,12 +181,21 @@ impl Follower {
     }
 
     fn may_speak(&mut self) -> bool {
-        let may = self.said.is_none_or(|said| said.elapsed() >= QUIET);
-        if may {
-            self.said = Some(Instant::now());
-        }
-        may
+        is_time(&mut self.said)
     }
+
+    fn may_correct(&mut self) -> bool {
+        is_time(&mut self.corrected)
+    }
+}
+
+/// Whether the last time is long enough ago; then this is the last time.
+fn is_time(last: &mut Option<Instant>) -> bool {
+    let is_time = last.is_none_or(|last| last.elapsed() >= QUIET);
+    if is_time {
+        *last = Some(Instant::now());
+    }
+    is_time
 }
 
 fn message(carried: &Carried, kind: Kind) -> Result<Message, &'static str> {

@@ -48,10 +48,17 @@ pub(super) struct Lease {
 impl Lease {
     /// Waits until the lease is this node's. Tries for ever.
     pub(super) async fn acquire(shared: &Arc<Shared>) -> Self {
+        let mut connections = shared.bus.connections();
         let mut told = false;
         loop {
+            // What was asked over a connection that is gone is not answered any more.
+            connections.mark_unchanged();
+            let campaign = tokio::select! {
+                campaign = Self::campaign(shared) => campaign,
+                Ok(()) = connections.changed() => continue,
+            };
             // Whatever fails, all begins again: the server may have come back with nothing.
-            match Self::campaign(shared).await {
+            match campaign {
                 Ok(lease) => return lease,
                 Err(error) if shared.status.is_connected() && !told => {
                     tracing::warn!("cannot ask JetStream who the active origin is: {error}");
@@ -59,7 +66,8 @@ impl Lease {
                 }
                 Err(_) => {}
             }
-            sleep(PAUSE).await;
+            // At once when there is a connection.
+            let _ = timeout(PAUSE, connections.changed()).await;
         }
     }
 

@@ -142,7 +142,11 @@ impl<'a> Reign<'a> {
                 },
                 Some(name) = intruded.recv() => self.again(&name).await,
                 Some(seen) = numbers.next() => self.go_on_from(&seen),
-                _ = beats.tick() => self.beat().await,
+                // Another one reigns by now, or has before the servers lost everything: a later epoch is needed.
+                _ = beats.tick() => match self.shared.status.epoch() > self.epoch {
+                    true => return,
+                    false => self.beat().await,
+                },
                 Ok(()) = connections.changed() => {
                     // The server may have lost what it had been given last, or everything.
                     if let Err(error) = last::keep(self.shared, &self.shared.jetstream()).await {
@@ -263,6 +267,9 @@ impl<'a> Reign<'a> {
     /// Some node is further than this one, so it does not take what is published: numbers go on from where it is.
     fn go_on_from(&mut self, carried: &Carried) {
         let Ok(seen) = serde_json::from_slice::<Seen>(&carried.payload) else { return };
+        if seen.epoch <= wire::MAX_SEQ {
+            self.shared.status.is_current(seen.epoch);
+        }
         if seen.seq <= wire::MAX_SEQ
             && self.seq(&seen.channel) < seen.seq
             && self.shared.hub.get(&seen.channel).is_some()

@@ -169,9 +169,10 @@ pub(super) enum Answer {
     Refused(String),
 }
 
-/// Some node has seen a channel's message of this number.
+/// Where a node is that an origin is behind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Seen {
+    pub(super) epoch: u64,
     pub(super) channel: String,
     pub(super) seq: u64,
 }

@@ -228,7 +228,7 @@ impl<'a> Way<'a> {
 
     async fn publish(&mut self, message: Message, progress: &mut Progress) -> Result<(), Refusal> {
         if let Some(gateway) = self.context.cluster.get() {
-            gateway.publish(self.name, &message).await.map_err(|error| not_published(self.context, error))?;
+            gateway.publish(self.name, &message).await.map_err(|error| not_published(self.context, &error))?;
             progress.subscribers = self.context.hub.get(self.name).map_or(0, |channel| channel.subscribers());
         } else {
             let (channel, _) = match &mut self.channel {
@@ -256,7 +256,7 @@ impl<'a> Way<'a> {
     }
 }
 
-fn not_published(context: &Context, error: PublishError) -> Refusal {
+fn not_published(context: &Context, error: &PublishError) -> Refusal {
     let reason = error.to_string();
     match error {
         PublishError::Unavailable(_) => {
