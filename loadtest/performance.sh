@@ -18,6 +18,8 @@ Cases (all, if none is given):
   memory    resident memory with 10,000 idle clients and after they left, several times
   tls       plain beside TLS: 1,000 clients that get a snapshot of 30 symbols (6 KiB) ten times a second, and 1 KiB
             500 times; CPU of 10,000 handshakes and memory of 10,000 idle clients
+  cluster   1,000 clients that get a snapshot of 30 symbols (6 KiB) ten times a second: from the server that makes it, and
+            from an edge of a cluster, with NATS and the origin on the load's processors
 
 Options:
   --rounds N            [default: 5]
@@ -28,7 +30,7 @@ Options:
   --smoke               one short round of everything with few clients
   -h, --help            print this
 
-Needs Linux, taskset, curl, python3 and, for tls, openssl. Reports, as JSON, and logs are kept in target/performance/<date>.
+Needs Linux, taskset, curl, python3 and, for tls, openssl, and for cluster, nats-server. Reports, as JSON, and logs are kept in target/performance/<date>.
 
 Exit status: 0 done, 1 something failed or was interrupted, 2 bad arguments.
 END
@@ -47,7 +49,7 @@ while (($#)); do
     case $1 in
         -h | --help) usage && exit 0 ;;
         --smoke) smoke=true rounds=1 && shift && continue ;;
-        backlog | slow | storm | large | publish | memory | tls) cases+=("$1") && shift && continue ;;
+        backlog | slow | storm | large | publish | memory | tls | cluster) cases+=("$1") && shift && continue ;;
         --rounds | --server | --server-cpus | --loadtest-cpus) [[ -n ${2-} ]] || reject "$1 needs a value" ;;
         *) reject "unknown argument '$1'" ;;
     esac
@@ -59,7 +61,7 @@ while (($#)); do
     esac
     shift 2
 done
-((${#cases[@]})) || cases=(backlog slow storm large publish memory tls)
+((${#cases[@]})) || cases=(backlog slow storm large publish memory tls cluster)
 
 # Ten thousand clients, a thousand, a hundred; how long one run is measured.
 if $smoke; then
@@ -69,7 +71,7 @@ else
 fi
 
 # Of the server that runs: `s` if it encrypts, and what its clients have to be told then.
-server='' address='' s='' trust=() crowd=()
+server='' address='' s='' trust=() crowd=() feed=(--source none)
 stop() {
     kill -TERM -- "-$1" 2>/dev/null || return 0
     wait "$1" 2>/dev/null || true
@@ -109,7 +111,7 @@ begin_server() {
     s='' trust=()
     [[ "$*" != *--tls-cert* ]] || s=s trust=(--insecure)
     : >"$out/server.log"
-    taskset -c "$server_cpus" "${command[@]}" --source none --listen 127.0.0.1:0 "$@" >"$out/server.log" 2>&1 &
+    taskset -c "$server_cpus" "${command[@]}" "${feed[@]}" --listen 127.0.0.1:0 "$@" >"$out/server.log" 2>&1 &
     server=$!
     for ((tries = 0; tries < 200; tries++)); do
         address=$(sed -nE 's|^(tickcast .* )?listening on https?://([^/]+)/.*|\2|p' "$out/server.log")
@@ -290,6 +292,40 @@ tls() {
     done
 }
 
+# NATS with JetStream on a free port, and an origin; says where NATS is.
+begin_origin() {
+    local port tries
+    command -v nats-server >/dev/null || fail "nats-server is not installed"
+    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    rm -rf "$out/jetstream"
+    taskset -c "$loadtest_cpus" nats-server -a 127.0.0.1 -p "$port" -js -sd "$out/jetstream" >"$out/nats.log" 2>&1 &
+    crowd+=($!)
+    nats=nats://127.0.0.1:$port
+    taskset -c "$loadtest_cpus" "${command[@]}" "${feed[@]}" --listen 127.0.0.1:0 --cluster-url "$nats" --cluster-role origin \
+        >"$out/origin.log" 2>&1 &
+    crowd+=($!)
+    for ((tries = 0; tries < 200; tries++)); do
+        ! grep -q 'active origin' "$out/origin.log" || return 0
+        sleep 0.05
+    done
+    fail "the origin does not become active: $(tail -n 1 "$out/origin.log")"
+}
+
+cluster() {
+    local nats steady=(--connections "$some" --duration "${seconds}s")
+    feed=(--source sim --broadcast-interval 0.1)
+    begin_server && load market "$out/cluster-alone-$1.json" "${steady[@]}"
+    end_server
+    begin_origin
+    local others=("${crowd[@]}")
+    crowd=()
+    begin_server --cluster-url "$nats" && crowd=("${others[@]}")
+    load market "$out/cluster-edge-$1.json" "${steady[@]}"
+    curl -fsS "http://$address/metrics" | awk '$1 == "tickcast_cluster_transit_seconds_sum" { sum = $2 }
+        $1 == "tickcast_cluster_transit_seconds_count" { print 1e6 * sum / $2 }' >>"$out/transit.txt"
+    feed=(--source none)
+}
+
 for ((round = 1; round <= rounds; round++)); do
     for case in "${cases[@]}"; do
         say "==> round $round of $rounds · $case"
@@ -316,6 +352,10 @@ for case in "${cases[@]}"; do
             compare_runs "tls: $some clients, 1 KiB at 500/s" burst-plain burst-encrypted
             printf '\n%-12s %14s %14s\n' "$many clients" 'us/handshake' 'B/connection'
             cat "$out/tls.txt"
+            ;;
+        cluster)
+            compare_runs "cluster: $some clients, 6 KiB at 10/s, from the server that makes it and from an edge" cluster-alone cluster-edge
+            printf 'from the origin to the edge, mean of each round: %s us\n' "$(sort -n "$out/transit.txt" | tr '\n' ' ')"
             ;;
         memory)
             printf '\n%-8s %10s %10s %10s %14s\n' round 'start KiB' with after 'B/connection'

@@ -131,8 +131,8 @@ fn configure(arguments: &ArgMatches) -> anyhow::Result<Config> {
 
 fn start_log(config: &Config) {
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(config.log);
-    // What the client of NATS says in between is said by the cluster's own tasks.
-    let targets = Targets::new().with_default(config.log).with_target("async_nats", config.log.min(LevelFilter::WARN));
+    // What the client of NATS has to say, the cluster's own tasks say, and not at each of its attempts.
+    let targets = Targets::new().with_default(config.log).with_target("async_nats", LevelFilter::OFF);
     // Nobody reads the log any more: no reason to stop serving.
     let log = log.log_internal_errors(false);
     match config.log_format {

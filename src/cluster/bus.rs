@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::JoinError;
 use super::status::Status;
-use crate::config::ClusterConfig;
+use crate::config::{ClusterConfig, NatsUrl};
 
 /// A server that does not answer in this time is passed over for the next.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -69,6 +69,9 @@ async fn authenticated(config: &ClusterConfig) -> Result<ConnectOptions, JoinErr
         let unusable = |error| JoinError::Credentials { path: path.clone(), error };
         options = options.credentials_file(path).await.map_err(unusable)?;
     }
+    if let Some((user, password)) = config.url.iter().find_map(NatsUrl::user) {
+        options = options.user_and_password(user, password);
+    }
     if let Some(password) = config.password.first() {
         options = options.user_and_password(config.user.clone(), password.expose().to_owned());
     }
@@ -103,12 +106,15 @@ fn notice(event: &Event, status: &Status, count: &watch::Sender<u64>) {
         }
         // What has been lost meanwhile shows in the numbers; the last of each channel is read again.
         Event::SlowConsumer(_) => count.send_modify(|_| ()),
-        Event::ServerError(error) => tracing::warn!("NATS says: {error}"),
-        // Not each time it tries.
-        Event::ClientError(error) if status.set_refusal(&error.to_string()) => {
-            tracing::warn!("cannot connect to NATS: {error}");
-        }
-        Event::ClientError(_) => {}
+        Event::ServerError(error) => say(status, format!("NATS says: {error}")),
+        Event::ClientError(error) => say(status, error.to_string()),
         Event::LameDuckMode | Event::Draining => tracing::info!("NATS says: {event}"),
+    }
+}
+
+/// Logs what goes wrong again and again only now and then.
+fn say(status: &Status, why: String) {
+    if status.fail(why.clone()) {
+        tracing::warn!("the connection to NATS: {why}");
     }
 }

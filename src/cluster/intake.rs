@@ -96,3 +96,47 @@ impl Drop for Listening<'_> {
         self.intake.0.taken.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publish(intake: &Intake, text: &str) {
+        intake.publish(Message::text(text)).expect("never too many");
+    }
+
+    #[tokio::test]
+    async fn who_begins_to_listen_gets_the_newest_and_has_a_newer_one_made() {
+        let intake = Intake::new();
+        for text in ["old", "older", "newest"] {
+            publish(&intake, text);
+        }
+        assert!(!intake.has_listeners());
+        intake.set_stale(true);
+        let mut listening = intake.listen();
+        assert!(intake.has_listeners());
+        intake.wanted().await;
+        assert_eq!(listening.next().await.payload(1), "newest");
+        publish(&intake, "newer");
+        assert_eq!(listening.next().await.payload(2), "newer");
+        intake.offered().await;
+        drop(listening);
+        assert!(!intake.has_listeners());
+    }
+
+    #[tokio::test]
+    async fn a_bus_that_takes_nothing_loses_the_oldest_and_keeps_nobody_waiting() {
+        let intake = Intake::new();
+        let mut listening = intake.listen();
+        for n in 0..WAITING + 3 {
+            publish(&intake, &n.to_string());
+        }
+        assert_eq!(listening.next().await.payload(1), "3");
+        let waits = intake.clone();
+        let waits = tokio::spawn(async move { waits.offered().await });
+        tokio::task::yield_now().await;
+        assert!(!waits.is_finished());
+        drop(listening);
+        waits.await.expect("it does not wait for who is gone");
+    }
+}

@@ -46,10 +46,12 @@ pub(super) async fn load(shared: Arc<Shared>, attempt: u64, to: mpsc::Sender<Loa
         };
         match loaded {
             Ok(()) => break,
-            Err(error) if !told => tracing::warn!("cannot read the last messages from JetStream yet: {error}"),
+            Err(error) if !told && shared.status.is_connected() => {
+                tracing::warn!("cannot read the last messages from JetStream yet: {error}");
+                told = true;
+            }
             Err(_) => {}
         }
-        told = true;
         tokio::time::sleep(PAUSE).await;
     }
     // The receiver may be gone, and with it whoever would want to know.

@@ -10,6 +10,9 @@ use crate::metrics::{Counter, Histogram, Labelled};
 /// An origin that has not been heard for so long is missed. Longer than a takeover takes.
 const SILENCE: Duration = Duration::from_secs(3);
 
+/// Between two log lines that say the same.
+const SAY_AGAIN: Duration = Duration::from_secs(30);
+
 /// What a node knows of the cluster, and what it has counted there.
 #[derive(Debug)]
 pub struct Status {
@@ -44,8 +47,8 @@ struct State {
     since: Instant,
     connected: bool,
     was_connected: bool,
-    /// Why the last attempt to connect has failed.
-    refusal: Option<String>,
+    /// Why it could not connect, when it last could not, and when that was last said.
+    failure: Option<(String, Instant)>,
     heard: Option<Heard>,
 }
 
@@ -58,7 +61,7 @@ struct Heard {
 
 impl Status {
     pub(super) fn new(name: String, role: Role, lease: Duration) -> Self {
-        let state = State { since: Instant::now(), connected: false, was_connected: false, refusal: None, heard: None };
+        let state = State { since: Instant::now(), connected: false, was_connected: false, failure: None, heard: None };
         Self {
             name,
             role,
@@ -112,7 +115,7 @@ impl Status {
     pub fn trouble(&self) -> Option<String> {
         let state = self.state();
         if !state.connected {
-            let why = state.refusal.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+            let why = state.failure.as_ref().map_or_else(String::new, |(why, _)| format!(": {why}"));
             return Some(format!("no NATS server is reachable for {:.1} s{why}", state.since.elapsed().as_secs_f64()));
         }
         if !self.loaded.load(Ordering::Acquire) {
@@ -136,18 +139,20 @@ impl Status {
             }
             (state.connected, state.since) = (connected, Instant::now());
             state.was_connected |= connected;
-            state.refusal = None;
+            state.failure = None;
         }
     }
 
-    /// An attempt to connect has failed; says whether it is another reason than before.
-    pub(super) fn set_refusal(&self, why: &str) -> bool {
+    /// An attempt to connect has failed. True if that is news: the reason is another one, or it is a while ago.
+    pub(super) fn fail(&self, why: String) -> bool {
         let mut state = self.state();
-        let is_new = state.refusal.as_deref() != Some(why);
-        if is_new {
-            state.refusal = Some(why.to_owned());
+        match &state.failure {
+            Some((before, said)) if *before == why && said.elapsed() < SAY_AGAIN => false,
+            _ => {
+                state.failure = Some((why, Instant::now()));
+                true
+            }
         }
-        is_new
     }
 
     /// The active origin has said this.
@@ -163,5 +168,40 @@ impl Status {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         // Nothing in here panics; if something did, what it left is as good as before.
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(lease: Duration) -> Status {
+        Status::new("a".to_owned(), Role::Edge, lease)
+    }
+
+    #[test]
+    fn a_node_says_what_keeps_it_from_being_ready() {
+        let status = status(Duration::from_secs(1));
+        assert!(status.fail("no route".to_owned()) && !status.fail("no route".to_owned()));
+        assert!(status.trouble().expect("not connected").ends_with("s: no route"));
+        status.set_connected(true);
+        assert!(status.trouble().expect("not loaded").contains("have not been read"));
+        status.loaded.store(true, Ordering::Release);
+        assert!(status.trouble().expect("no origin").contains("no active origin"));
+        status.hear("o1".to_owned(), Some("the feed is down".to_owned()));
+        assert_eq!((status.trouble().as_deref(), status.origin().as_deref()), (Some("the feed is down"), Some("o1")));
+        status.hear("o1".to_owned(), None);
+        assert_eq!((status.trouble(), status.reconnects.get()), (None, 0));
+        status.set_connected(false);
+        assert!(status.trouble().expect("not connected").contains("no NATS server"));
+        status.set_connected(true);
+        assert_eq!((status.trouble(), status.reconnects.get()), (None, 1));
+    }
+
+    #[test]
+    fn an_epoch_that_is_over_stays_over() {
+        let status = status(Duration::from_secs(1));
+        assert_eq!([3, 3, 2, 4, 3].map(|epoch| status.is_current(epoch)), [true, true, false, true, false]);
+        assert_eq!(status.epoch(), 4);
     }
 }

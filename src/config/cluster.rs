@@ -63,6 +63,12 @@ impl NatsUrl {
     pub(crate) fn address(&self) -> &ServerAddr {
         &self.0
     }
+
+    /// User and password, if it has any.
+    pub(crate) fn user(&self) -> Option<(String, String)> {
+        let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+        Some((decoded(self.0.username()?), decoded(self.0.password().unwrap_or_default())))
+    }
 }
 
 impl FromStr for NatsUrl {
@@ -127,9 +133,10 @@ impl ClusterConfig {
         if self.user.is_empty() != self.password.is_empty() {
             return wrong("`user` and `password` belong together: set both or neither");
         }
-        let ways = [self.credentials.is_some(), !self.user.is_empty(), !self.token.is_empty()];
+        let in_url = self.url.iter().any(|url| url.0.has_user_pass());
+        let ways = [self.credentials.is_some(), !self.user.is_empty(), !self.token.is_empty(), in_url];
         if ways.iter().filter(|way| **way).count() > 1 {
-            return wrong("one of `credentials`, `user` and `token` says who the node is: set one of them");
+            return wrong("one of `credentials`, `user`, `token` and a user in `url` says who the node is: set one");
         }
         for path in [&self.credentials, &self.ca, &self.cert, &self.key].into_iter().flatten() {
             std::fs::File::open(path).map_err(|error| format!("[cluster]: cannot read {}: {error}", path.display()))?;
