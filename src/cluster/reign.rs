@@ -190,7 +190,8 @@ impl<'a> Reign<'a> {
 
     async fn put(&self, channel: &str, last: &Last, again: bool) -> Result<(), Failure> {
         let client = &self.shared.bus.client;
-        if Instant::now() >= *self.held.borrow() {
+        // Under an older epoch nobody would take it, and whoever published it would be told otherwise.
+        if Instant::now() >= *self.held.borrow() || self.shared.status.epoch() > self.epoch {
             return Err(Failure::NotHeld);
         }
         // The client would keep it until there is a connection, and it would come late and all at once.
