@@ -106,15 +106,15 @@ fn notice(event: &Event, status: &Status, count: &watch::Sender<u64>) {
         }
         // What has been lost meanwhile shows in the numbers; the last of each channel is read again.
         Event::SlowConsumer(_) => count.send_modify(|_| ()),
-        Event::ServerError(error) => say(status, format!("NATS says: {error}")),
-        Event::ClientError(error) => say(status, error.to_string()),
+        Event::ServerError(error) => say(status, &format!("NATS says: {error}")),
+        Event::ClientError(error) => say(status, &error.to_string()),
         Event::LameDuckMode | Event::Draining => tracing::info!("NATS says: {event}"),
     }
 }
 
 /// Logs what goes wrong again and again only now and then.
-fn say(status: &Status, why: String) {
-    if status.fail(why.clone()) {
+fn say(status: &Status, why: &str) {
+    if status.fail(why) {
         tracing::warn!("the connection to NATS: {why}");
     }
 }

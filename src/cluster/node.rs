@@ -153,10 +153,7 @@ impl Gateway {
         }
         let until = Instant::now() + self.0.config.publish_timeout;
         match self.ask(channel, &wire::kind_headers(message.kind()), &payload, until).await? {
-            Answer::Seq(seq) => {
-                self.comes_back(channel, seq).await;
-                Ok(seq)
-            }
+            Answer::Seq(seq) => Ok(seq),
             Answer::TooBig(limit) => Err(PublishError::TooLarge(limit)),
             Answer::TooMany(reason) => Err(PublishError::TooMany(reason)),
             Answer::Refused(reason) => Err(PublishError::Refused(reason)),
@@ -197,8 +194,11 @@ impl Gateway {
         }
     }
 
-    /// Waits until a message is published on this node too, so that whoever asks for it next finds it.
-    async fn comes_back(&self, channel: &str, seq: u64) {
+    /// Waits, for a moment, until a message that is published has come to this node too.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn arrives(&self, channel: &str, seq: u64) {
         let until = Instant::now() + RETURN;
         while self.0.hub.get(channel).is_none_or(|channel| channel.seq() < seq) && Instant::now() < until {
             sleep(Duration::from_millis(1)).await;

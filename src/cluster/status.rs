@@ -144,12 +144,12 @@ impl Status {
     }
 
     /// An attempt to connect has failed. True if that is news: the reason is another one, or it is a while ago.
-    pub(super) fn fail(&self, why: String) -> bool {
+    pub(super) fn fail(&self, why: &str) -> bool {
         let mut state = self.state();
         match &state.failure {
             Some((before, said)) if *before == why && said.elapsed() < SAY_AGAIN => false,
             _ => {
-                state.failure = Some((why, Instant::now()));
+                state.failure = Some((why.to_owned(), Instant::now()));
                 true
             }
         }
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn a_node_says_what_keeps_it_from_being_ready() {
         let status = status(Duration::from_secs(1));
-        assert!(status.fail("no route".to_owned()) && !status.fail("no route".to_owned()));
+        assert!(status.fail("no route") && !status.fail("no route"));
         assert!(status.trouble().expect("not connected").ends_with("s: no route"));
         status.set_connected(true);
         assert!(status.trouble().expect("not loaded").contains("have not been read"));

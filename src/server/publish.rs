@@ -108,7 +108,10 @@ async fn publish(
     let limit = context.config.publish.max_body_size;
     if let Format::Lines = format {
         progress.subscribers = context.hub.get(name).map_or(0, |channel| channel.subscribers());
-        return lines(request.into_body(), context, name, limit, progress).await;
+        let mut way = Way::new(context, name);
+        let published = lines(request.into_body(), &mut way, limit, progress).await;
+        way.arrive().await;
+        return published;
     }
     let body = whole(request.into_body(), limit, context.config.handshake_timeout).await?;
     let message = check(format, body)?;
@@ -116,7 +119,10 @@ async fn publish(
     if context.publications.spend().is_err() {
         return Err(Refusal::over(context.admission.refuse(admission::Refusal::PublishRate)));
     }
-    Way::new(context, name).publish(message, progress).await
+    let mut way = Way::new(context, name);
+    way.publish(message, progress).await?;
+    way.arrive().await;
+    Ok(())
 }
 
 fn format_of(request: &Request<Incoming>) -> Result<Format, Refusal> {
@@ -219,16 +225,19 @@ struct Way<'a> {
     name: &'a str,
     /// There from the first message, with how many the channel had accepted when the writers were last waited for.
     channel: Option<(Channel, u64)>,
+    /// The last number that the cluster has given.
+    given: Option<u64>,
 }
 
 impl<'a> Way<'a> {
     fn new(context: &'a Context, name: &'a str) -> Self {
-        Self { context, name, channel: None }
+        Self { context, name, channel: None, given: None }
     }
 
     async fn publish(&mut self, message: Message, progress: &mut Progress) -> Result<(), Refusal> {
         if let Some(gateway) = self.context.cluster.get() {
-            gateway.publish(self.name, &message).await.map_err(|error| not_published(self.context, &error))?;
+            let given = gateway.publish(self.name, &message).await;
+            self.given = Some(given.map_err(|error| not_published(self.context, &error))?);
             progress.subscribers = self.context.hub.get(self.name).map_or(0, |channel| channel.subscribers());
         } else {
             let (channel, _) = match &mut self.channel {
@@ -243,6 +252,13 @@ impl<'a> Way<'a> {
         }
         progress.published += 1;
         Ok(())
+    }
+
+    /// Waits, for a moment, until what went through the cluster is here: whoever asks next finds it.
+    async fn arrive(&self) {
+        if let (Some(gateway), Some(given)) = (self.context.cluster.get(), self.given) {
+            gateway.arrives(self.name, given).await;
+        }
     }
 
     /// Waits for the writers every so many messages of the channel, those of other requests included. Through
@@ -283,17 +299,11 @@ async fn send(channel: &Channel, message: Message) -> Published {
 /// be written to. Every so many messages of the channel, its own or those of other streams, it waits
 /// until the writers have seen them, so that a client loses lines only if its own socket does not
 /// take them.
-async fn lines(
-    mut body: Incoming,
-    context: &Context,
-    name: &str,
-    limit: usize,
-    progress: &mut Progress,
-) -> Result<(), Refusal> {
+async fn lines(mut body: Incoming, way: &mut Way<'_>, limit: usize, progress: &mut Progress) -> Result<(), Refusal> {
+    let context = way.context;
     // Streams that run together may each have begun a burst when they come to wait: two of these
     // still leave half of the ring.
     let burst = (context.config.ws.queue_size as u64 / 4).max(1);
-    let mut way = Way::new(context, name);
     let mut number = 0;
     let mut carry = BytesMut::new();
     loop {

@@ -1,5 +1,6 @@
 //! The same bytes in the same order on every node, from whichever node they come.
 
+use super::nats::Nats;
 use super::nodes::{Cluster, NONE, Node, SIM};
 use super::support::client::{BINARY, Client, TEXT};
 use super::support::http::Answer;
@@ -261,4 +262,22 @@ fn two_clusters_share_a_bus() {
         assert_eq!((node.get("/snapshot/desk").text(), node.seq("desk")), (text.to_owned(), 1));
         assert_eq!(node.metric("tickcast_cluster_ignored_total"), 0);
     }
+}
+
+/// A market that is larger than what NATS carries: nobody gets anything, and somebody is told.
+#[test]
+fn a_snapshot_that_the_bus_does_not_carry_is_told() {
+    let _machine = beside_others();
+    let nats = Nats::with("max_payload: 65536");
+    let mut origin = Node::origin(&nats, &["--source", "sim", "--sim-symbols", "1000", "--sim-rate", "10000"]);
+    let edge = Node::edge(&nats, &[]);
+    let line = origin.wait_for_line("max_payload");
+    assert!(line.contains("market") && line.contains("65536"), "{line}");
+    let too_big = "tickcast_cluster_lost_total{reason=\"too_big\"}";
+    origin.wait_for_metric(too_big, |count| count > 1);
+    // What fits goes through all the same.
+    wait_until("a publication", || edge.publish("desk", "text/plain", b"small").status == 200);
+    exists(&edge, "desk");
+    let answer = edge.publish("desk", "text/plain", &vec![b'a'; 65_536]);
+    assert!(answer.status == 413 && answer.error().contains("max_payload"), "{} {}", answer.status, answer.text());
 }

@@ -1,7 +1,7 @@
 //! One fault after another, with thousands of clients: each time everybody is live again soon, and at the end
 //! nobody has got anything twice, late or out of order.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use super::crowd::{Crowd, Life};
@@ -24,7 +24,7 @@ struct Scene {
     lives: Vec<usize>,
     next_life: usize,
     /// What the edges of lives that are over had counted as missed or dropped.
-    losses: HashMap<usize, u64>,
+    losses: BTreeMap<usize, u64>,
     table: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ impl Scene {
         let known: Vec<_> = lives.iter().map(|&n| Life { number: n, address: cluster.edges[n].address }).collect();
         let crowd = Crowd::gather(CLIENTS, &known);
         let witnesses = lives.iter().map(|&n| (n, Witness::join(&cluster.edges[n], "market"))).collect();
-        let (losses, table) = (HashMap::new(), Vec::new());
+        let (losses, table) = (BTreeMap::new(), Vec::new());
         let scene = Self { cluster, crowd, witnesses, lives, next_life: EDGES, losses, table };
         let took = scene.everybody_is_live();
         say(&format!("{CLIENTS} clients at {EDGES} edges after {:.1} s more", took.as_secs_f64()));
