@@ -190,7 +190,7 @@ impl Follower {
 }
 
 /// Whether the last time is long enough ago; then this is the last time.
-fn is_time(last: &mut Option<Instant>) -> bool {
+pub(super) fn is_time(last: &mut Option<Instant>) -> bool {
     let is_time = last.is_none_or(|last| last.elapsed() >= QUIET);
     if is_time {
         *last = Some(Instant::now());

@@ -148,8 +148,8 @@ impl Gateway {
         }
         let limit = self.0.bus.client.max_payload();
         let payload = message.payload(0);
-        if limit > 0 && payload.len() > limit {
-            return Err(PublishError::TooLarge(limit));
+        if limit > 0 && payload.len() + wire::STAMP > limit {
+            return Err(PublishError::TooLarge(limit.saturating_sub(wire::STAMP)));
         }
         let until = Instant::now() + self.0.config.publish_timeout;
         match self.ask(channel, &wire::kind_headers(message.kind()), &payload, until).await? {

@@ -11,16 +11,13 @@ use futures_util::StreamExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::follower::Reload;
+use super::follower::{Reload, is_time};
 use super::intake::Intake;
 use super::lease::{Crown, Lease};
 use super::wire::{self, Answer, Beat, Seen, Stamp};
 use super::{Shared, last};
 use crate::fanout::{ChannelError, Kind, Message};
 use crate::server::MARKET;
-
-/// What there is on the bus beside what NATS counts as payload: the stamp.
-const STAMP: usize = 128;
 
 /// What an origin's task needs.
 #[derive(Debug)]
@@ -102,6 +99,8 @@ struct Reign<'a> {
     numbers: &'a mut HashMap<String, u64>,
     /// What this reign has published last in each channel.
     published: HashMap<String, Last>,
+    /// When it was last said that a message is too big.
+    said: Option<Instant>,
 }
 
 impl<'a> Reign<'a> {
@@ -111,7 +110,15 @@ impl<'a> Reign<'a> {
         held: watch::Receiver<Instant>,
         numbers: &'a mut HashMap<String, u64>,
     ) -> Self {
-        Self { shared, epoch: lease.epoch(), pace: lease.interval(), held, numbers, published: HashMap::new() }
+        Self {
+            shared,
+            epoch: lease.epoch(),
+            pace: lease.interval(),
+            held,
+            numbers,
+            published: HashMap::new(),
+            said: None,
+        }
     }
 
     /// Runs until dropped, or until nothing comes from the bus any more.
@@ -174,6 +181,11 @@ impl<'a> Reign<'a> {
             Ok(()) => self.shared.status.sent.add(1),
             Err(failure) => self.shared.status.lost.add(failure.reason()),
         }
+        // The others are over when there is a connection, or another origin.
+        if result == Err(Failure::TooBig) && is_time(&mut self.said) {
+            let (bytes, limit) = (last.payload.len(), self.shared.bus.client.max_payload());
+            tracing::warn!("a message of {bytes} bytes in {channel} is lost: NATS carries {limit} (max_payload)");
+        }
         // A number that may be on its way is not given again.
         if matches!(result, Ok(()) | Err(Failure::Stuck)) {
             self.numbers.insert(channel.to_owned(), seq);
@@ -198,7 +210,7 @@ impl<'a> Reign<'a> {
         if client.connection_state() != State::Connected {
             return Err(Failure::NotConnected);
         }
-        if last.payload.len() + STAMP > client.max_payload() {
+        if last.payload.len() + wire::STAMP > client.max_payload() {
             return Err(Failure::TooBig);
         }
         let micros = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
@@ -238,7 +250,7 @@ impl<'a> Reign<'a> {
             Ok((name, message)) => match self.publish(&name, &message).await {
                 Ok(seq) => Answer::Seq(seq),
                 Err(Failure::TooBig) => {
-                    let limit = self.shared.bus.client.max_payload().saturating_sub(STAMP);
+                    let limit = self.shared.bus.client.max_payload().saturating_sub(wire::STAMP);
                     Answer::TooBig(limit)
                 }
                 // Nobody is told anything: there may be another origin who does.

@@ -8,6 +8,8 @@ use crate::fanout::Kind;
 
 /// The header that carries the stamp.
 const HEADER: &str = "Tickcast";
+/// What NATS counts besides a message's own bytes at most: the headers.
+pub(super) const STAMP: usize = 128;
 /// Highest number of a message: those up to here are exact in JavaScript.
 pub(super) const MAX_SEQ: u64 = 1 << 53;
 
