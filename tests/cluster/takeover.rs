@@ -1,5 +1,6 @@
 //! One origin takes over from another.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::beside_others;
@@ -55,6 +56,51 @@ fn the_standby_takes_over_from_one_that_is_killed() {
     back.wait_for_count(20);
     assert_eq!(cluster.active(), 1 - active);
     assert_same_bytes(clients.iter().chain([&back]));
+}
+
+/// Publishes numbers on an edge until it is over; returns those that were accepted. None is tried twice.
+fn count_up(edge: &Node, over: &AtomicBool, accepted: &AtomicU64) -> Vec<u64> {
+    let numbers = (1..).take_while(|_| !over.load(Ordering::Relaxed));
+    let publish = |n: &u64| {
+        let is_accepted = edge.publish("count", "text/plain", n.to_string().as_bytes()).status == 200;
+        accepted.fetch_add(is_accepted.into(), Ordering::Relaxed);
+        is_accepted
+    };
+    numbers.filter(publish).collect()
+}
+
+/// Whatever becomes of the origin that has said so.
+#[test]
+fn what_was_accepted_is_delivered_once() {
+    let _machine = beside_others();
+    let mut cluster = Cluster::start(2, &NONE);
+    cluster.edges[0].say("count", "0");
+    wait_until("the channel", || cluster.edges[1].get("/snapshot/count").status == 200);
+    let client = Witness::join(&cluster.edges[1], "count");
+    let (over, count) = (AtomicBool::new(false), AtomicU64::new(0));
+    let Cluster { origins, edges, .. } = &mut cluster;
+    let accepted = std::thread::scope(|scope| {
+        let publisher = scope.spawn(|| count_up(&edges[0], &over, &count));
+        for how in [Node::kill, Node::terminate, Node::kill, Node::terminate] {
+            let enough = count.load(Ordering::Relaxed) + 50;
+            wait_until("publications", || count.load(Ordering::Relaxed) > enough);
+            let active = usize::from(!origins[0].is_active());
+            how(&mut origins[active]);
+            origins[active].wait();
+            wait_until("the other", || origins[1 - active].is_active());
+            origins[active].restart();
+            origins[active].wait_until_ready();
+        }
+        over.store(true, Ordering::Relaxed);
+        publisher.join().expect("no panic")
+    });
+    let last = *accepted.last().expect("many");
+    client.wait_for("the last one", |heard| heard.iter().find(|heard| heard.text() == last.to_string()).map(drop));
+    let got: Vec<u64> = client.heard().iter().map(|heard| heard.text().parse().expect("a number")).collect();
+    assert!(got.is_sorted_by(|a, b| a < b), "repeated or out of order: {got:?}");
+    let lost: Vec<_> = accepted.iter().filter(|n| got.binary_search(n).is_err()).collect();
+    assert!(lost.is_empty(), "accepted and never delivered: {lost:?}");
+    super::say(&format!("{} of {} publications were accepted, and delivered", accepted.len(), last));
 }
 
 /// The lease is long, so what is short is not that it runs out.
