@@ -111,7 +111,8 @@ class Fleet:
 
     def connect(self, address="127.0.0.1", **more):
         url = f"ws://127.0.0.1:{self.port}/ws/market"
-        return websockets.connect(url, local_addr=(address, 0), open_timeout=10, compression=None, proxy=None, **more)
+        # Without a bound on what is read and not asked for: else a client that waits for nothing stops reading.
+        return websockets.connect(url, local_addr=(address, 0), max_queue=None, compression=None, proxy=None, **more)
 
     def end(self):
         for process in self.processes.values():
