@@ -2,7 +2,7 @@
 # Checks what can be checked of deploy/ without a container engine, with the tools that are there, and says what it left out.
 #
 #   deploy/check.sh             files only
-#   deploy/check.sh BINARY      and with that server: its health check, two edges behind the load balancer
+#   deploy/check.sh BINARY      and with that server: its health check, a cluster around NATS, edges behind the load balancer
 #
 # Tools (Debian's packages): promtool (prometheus), haproxy, nats-server, systemd-analyze (systemd), docker with compose;
 # python3, for YAML with the package pyyaml and for BINARY with websockets: PYTHON names another interpreter.
@@ -33,12 +33,8 @@ has() { # has COMMAND WHAT: whether COMMAND is there; what is left out without i
 
 python_has() { "$python" -c "import $1" 2>/dev/null || { left_out+=("$2: $python has no $1"); return 1; }; }
 
-# Metrics and keys of clusters and of live sources, which stand in src/ where these are built.
-ELSEWHERE="tickcast_cluster_connected tickcast_cluster_active tickcast_cluster_epoch tickcast_cluster_received_total
-  tickcast_cluster_missed_total tickcast_cluster_ignored_total tickcast_cluster_sent_total tickcast_cluster_lost_total
-  tickcast_cluster_reconnects_total tickcast_cluster_transit_seconds tickcast_source_connected tickcast_source_age_seconds
-  tickcast_source_reconnects_total
-  TICKCAST_CLUSTER_URL TICKCAST_CLUSTER_ROLE TICKCAST_CLUSTER_NAME TICKCAST_CLUSTER_USER TICKCAST_CLUSTER_PASSWORD"
+# Of live sources, which src/ has where these are built.
+ELSEWHERE="tickcast_source_connected tickcast_source_age_seconds tickcast_source_reconnects_total"
 
 known() { # known PATTERN FILE...: every word of FILEs that matches PATTERN is a string in src/, or one of ELSEWHERE
   local pattern=$1 word unknown=0 later=0
@@ -137,7 +133,7 @@ check "environment of the nodes is what src/config reads" known '\b(TICKCAST|WS)
   grep -hvE '^\s*#' compose.yaml Dockerfile | sed 's/\${[^}]*}//g')
 check "metrics of dashboard and alerts are what the server counts" \
   known 'tickcast_[a-z_]+' grafana/tickcast.json prometheus/alerts.yml prometheus/alerts_test.yml
-[ ! -e "$work/later" ] || left_out+=("names of clusters and live sources that src/ does not have: taken as said")
+[ ! -e "$work/later" ] || left_out+=("metrics of live sources, which src/ does not have: taken as said")
 check "every alert is tested" tested
 if python_has yaml "YAML and what compose.yaml refers to"; then
   check "YAML, and what compose.yaml refers to" yaml compose.yaml prometheus/*.yml grafana/provisioning/*/*.yaml
@@ -169,12 +165,16 @@ left_out+=("building the image, pulling images, starting compose.yaml: need a co
 if [ -n "$binary" ]; then
   echo "with $binary"
   check "the health check of the image" health
+  if has nats-server "a cluster around NATS"; then
+    check "a cluster around NATS" "$python" cluster_test.py "$binary"
+    sed 's/^/        /' "$work/output"
+  fi
   if has haproxy "two edges behind the load balancer" && python_has websockets "two edges behind the load balancer"; then
     check "two edges behind the load balancer" "$python" balancer_test.py "$binary"
-    sed 's/^/          /' "$work/output"
+    sed 's/^/        /' "$work/output"
   fi
 else
-  left_out+=("the health check, two edges behind the load balancer: no BINARY was given")
+  left_out+=("the health check, a cluster around NATS, two edges behind the load balancer: no BINARY was given")
 fi
 
 echo "left out"
