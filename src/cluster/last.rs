@@ -9,6 +9,7 @@ use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
 use async_nats::jetstream::{self, ErrorCode, stream};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::Shared;
 
@@ -16,6 +17,8 @@ use super::Shared;
 const BATCH: usize = 256;
 /// A reader that is not read from for so long is forgotten by the server.
 const FORGET: Duration = Duration::from_secs(10);
+/// A server that sends nothing for so long has forgotten what it was asked.
+const ANSWER: Duration = Duration::from_secs(2);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -67,7 +70,7 @@ async fn try_load(shared: &Shared, to: &mpsc::Sender<Loaded>) -> Result<(), asyn
     while pending > 0 {
         let mut batch = consumer.fetch().max_messages(BATCH).messages().await?;
         let before = pending;
-        while let Some(message) = batch.next().await {
+        while let Some(message) = timeout(ANSWER, batch.next()).await? {
             let message = message?;
             pending = message.info()?.pending;
             to.send(Loaded::Message(message.into())).await?;
