@@ -120,6 +120,7 @@ fn configure(arguments: &ArgMatches) -> anyhow::Result<Config> {
     let config = Config::load(&layers)?;
     // Read once more when the server is set up; here it is a mistake in the configuration.
     Certificates::load(&config.tls)?;
+    Feed::check(&config)?;
     Ok(config)
 }
 

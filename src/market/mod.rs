@@ -5,11 +5,13 @@
 //! due. Prices and sizes are decimals from end to end; no figure passes through binary floats.
 
 mod publisher;
+mod recency;
 mod snapshot;
 mod state;
 mod update;
 
 pub use publisher::Publisher;
+pub use recency::Recency;
 pub use snapshot::SnapshotWriter;
 pub use state::{ApplyError, MAX_SYMBOLS, MarketState, Session, Symbol};
 pub use update::{Change, Update};

@@ -124,6 +124,7 @@ impl Context {
         let _ = self.phase.clone().wait_for(|phase| *phase != Phase::Serving).await;
     }
 
+    /// Whether there is something to serve.
     fn is_ready(&self) -> bool {
         self.config.source == SourceKind::None || self.hub.metrics().snapshots.get() > 0
     }

@@ -179,6 +179,8 @@ fn ready(context: &Context) -> Reply {
         reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "shutting down\n")
     } else if !context.is_ready() {
         reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the source has not produced a snapshot yet\n")
+    } else if let Some(trouble) = context.hub.metrics().source.trouble() {
+        reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{trouble}\n"))
     } else {
         reply(StatusCode::OK, TEXT, "ready\n")
     }

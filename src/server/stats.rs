@@ -12,6 +12,7 @@ use super::Context;
 use super::access::Grant;
 use super::exposition::Totals;
 use crate::fanout::Hub;
+use crate::source::Health;
 
 /// How often channels are sampled, and how many samples a rate spans.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
@@ -50,7 +51,27 @@ struct Stats {
     disconnects: BTreeMap<&'static str, u64>,
     source_messages: BTreeMap<&'static str, u64>,
     source_errors: BTreeMap<&'static str, u64>,
+    /// Seconds since the source's last message.
+    source_age_seconds: Option<f64>,
+    #[serde(flatten)]
+    feed: Option<FeedStats>,
     channels: Vec<ChannelStats>,
+}
+
+/// A live feed.
+#[derive(Debug, Serialize)]
+struct FeedStats {
+    source_connected: bool,
+    source_reconnects: BTreeMap<&'static str, u64>,
+    /// Why the server is not ready, if that is the feed's fault.
+    source_trouble: Option<String>,
+}
+
+impl FeedStats {
+    fn of(source: &Health) -> Option<Self> {
+        let source_connected = source.is_connected()?;
+        Some(Self { source_connected, source_reconnects: source.reconnects.get(), source_trouble: source.trouble() })
+    }
 }
 
 /// Everything; of channels, those that whoever asks may know of.
@@ -64,7 +85,7 @@ pub(super) fn stats(context: &Context, grant: &Grant) -> String {
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: metrics.started.elapsed().as_secs_f64(),
         source: context.config.source.to_string(),
-        ready: context.is_ready(),
+        ready: context.is_ready() && metrics.source.trouble().is_none(),
         draining: context.is_draining(),
         workers: context.config.workers,
         connections: connections_total.saturating_sub(disconnects.values().sum()),
@@ -79,6 +100,8 @@ pub(super) fn stats(context: &Context, grant: &Grant) -> String {
         disconnects,
         source_messages: metrics.source_messages.get(),
         source_errors: metrics.source_errors.get(),
+        source_age_seconds: metrics.source.age().map(|age| age.as_secs_f64()),
+        feed: FeedStats::of(&metrics.source),
         channels: channel_stats(context, grant),
     })
 }
