@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tickcast::config::Config;
@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use crate::exchange::Exchange;
 use crate::support::client::Client;
 use crate::support::http::{Answer, request};
-use crate::support::wait_until;
+use crate::support::{PATIENCE, wait_until};
 
 /// A server with a live feed, in this process.
 pub(crate) struct Served {
@@ -91,6 +91,15 @@ impl Served {
 
     pub(crate) fn symbols(&self) -> Value {
         self.get("/snapshot/market").json()["symbols"].clone()
+    }
+
+    /// Waits until the snapshot is what it should be. With a client it is taken every 10 ms.
+    pub(crate) fn wait_for_symbols(&self, symbols: &Value) {
+        let start = Instant::now();
+        while self.symbols() != *symbols && start.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(self.symbols(), *symbols);
     }
 
     /// A sample of `/metrics`.

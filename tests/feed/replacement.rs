@@ -42,7 +42,7 @@ fn a_notice_opens_the_new_connection_before_the_old_one_closes() {
     send(&mut third, 590..1_000);
     served.wait_for_applied(1_000);
     assert_eq!(new.read_close(), 1000);
-    assert_eq!(served.symbols(), expected(messages));
+    served.wait_for_symbols(&expected(messages));
     let stats = served.stats();
     assert_eq!(stats["source_reconnects"], serde_json::json!({ "shutdown_notice": 2 }));
     assert_eq!(stats["source_errors"], serde_json::json!({ "old": 50 + 100 + 10 }));
