@@ -47,7 +47,7 @@ fn serde_json_struct(bencher: Bencher<'_, '_>) {
         let expected = message.clone();
         assert_eq!(
             decode(&expected),
-            decoder.decode(&mut message).ok().map(unnumbered),
+            decoder.decode(&mut message).ok().map(|update| Update { id: None, ..update }),
             "{}",
             String::from_utf8_lossy(&expected)
         );
@@ -144,11 +144,6 @@ fn decode(message: &[u8]) -> Option<Update<'_>> {
     };
     let millis = data.transaction.or(data.event);
     Some(Update { symbol: data.s, ts: millis.and_then(|millis| millis.checked_mul(1_000)), id: None, change })
-}
-
-/// The same without the exchange's number, at which the other decoder does not look.
-fn unnumbered(update: Update<'_>) -> Update<'_> {
-    Update { id: None, ..update }
 }
 
 fn price(side: Option<&Side<'_>>) -> Option<Decimal> {
