@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tickcast::source::Timing;
 
 use crate::exchange::Exchange;
-use crate::ground::{Served, Witness, capture, timing};
+use crate::ground::{Served, Witness, capture, expected, timing};
 use crate::support::wait_until;
 
 const STALE: Duration = Duration::from_millis(500);
@@ -20,7 +20,9 @@ fn a_silent_feed_is_not_ready_and_its_last_state_is_served() {
     peer.send_all(capture(200).iter().map(String::as_str));
     served.wait_for_applied(200);
     let heard = Instant::now();
-    let (before, witness) = (served.symbols(), Witness::new(served.address));
+    let before = expected(capture(200));
+    served.wait_for_symbols(&before);
+    let witness = Witness::new(served.address);
     let again = exchange.request();
     assert!(heard.elapsed() > STALE / 2, "given up after {:?}", heard.elapsed());
     wait_until("not ready", || served.get("/readyz").status == 503);
