@@ -51,17 +51,18 @@ impl Default for Health {
 
 impl Health {
     /// The source is a live feed, which is connected or not, and in trouble when it says nothing for `stale_after`.
-    pub(crate) fn watch(&self, stale_after: Duration) {
+    pub fn watch(&self, stale_after: Duration) {
         // A second feed for the same hub would find the first one's; there is none.
         let _ = self.live.set((self.started.elapsed(), stale_after));
     }
 
     /// The source has just said something.
-    pub(crate) fn heard(&self) {
+    pub fn heard(&self) {
         self.heard.set(self.started.elapsed());
     }
 
-    pub(crate) fn set_connected(&self, connected: bool) {
+    /// The live feed is connected, or not any more.
+    pub fn set_connected(&self, connected: bool) {
         self.connected.0.store(connected, Ordering::Relaxed);
     }
 

@@ -1,5 +1,7 @@
 //! A stand-in for the exchange: it accepts connections and does with each what a test says, right or wrong.
 
+#![allow(dead_code, reason = "every test uses a part of this")]
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -58,7 +60,17 @@ impl Exchange {
 
     /// The next connection, which has made its request.
     pub(crate) fn request(&self) -> Peer {
-        let tcp = self.accept();
+        self.listen_to(self.accept())
+    }
+
+    /// The same, if somebody has connected.
+    pub(crate) fn try_request(&self) -> Option<Peer> {
+        let tcp = self.incoming.try_recv().ok()?;
+        tcp.set_read_timeout(Some(PATIENCE)).expect("an option");
+        Some(self.listen_to(tcp))
+    }
+
+    fn listen_to(&self, tcp: TcpStream) -> Peer {
         let stream: Box<dyn Wire> = match &self.tls {
             None => Box::new(tcp.try_clone().expect("a descriptor")),
             Some(config) => {
