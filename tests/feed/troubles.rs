@@ -10,8 +10,12 @@ use crate::support::wait_until;
 const CONTINUATION: u8 = 0x80;
 const NOT_LAST: u8 = 0x7f;
 
-/// What the exchange does to an open connection, and the reason for which the next one is counted.
-const TROUBLES: [(&str, fn(Peer)); 12] = [
+/// The reason for which the next connection is counted, and what the exchange does to this one.
+type Trouble = (&'static str, fn(Peer));
+type Refusal = (&'static str, fn(&Exchange));
+
+/// Once it is open.
+const TROUBLES: [Trouble; 12] = [
     ("cut", |mut peer| {
         peer.raw(&frame(TEXT, &[b'x'; 500])[..200]);
         peer.end();
@@ -41,8 +45,8 @@ const TROUBLES: [(&str, fn(Peer)); 12] = [
     }),
 ];
 
-/// What it does to a connection that is not open yet.
-const REFUSALS: [(&str, fn(&Exchange)); 7] = [
+/// Before.
+const REFUSALS: [Refusal; 7] = [
     ("handshake", |exchange| drop(exchange.accept())),
     ("handshake", |exchange| exchange.request().raw(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")),
     ("handshake", |exchange| {
