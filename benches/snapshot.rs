@@ -35,7 +35,7 @@ fn apply_all(state: &mut MarketState, names: &[String]) {
     let trade = Change::Trade { price, quantity, trades: 1, aggregated: false };
     for symbol in names {
         for change in [quote, trade] {
-            state.apply(&Update { symbol, ts: Some(TS), change }).expect("few symbols");
+            state.apply(&Update { symbol, ts: Some(TS), id: None, change }).expect("few symbols");
         }
     }
 }

@@ -126,6 +126,7 @@ fn configure(arguments: &ArgMatches) -> anyhow::Result<Config> {
     // Read once more when the server is set up; here it is a mistake in the configuration.
     Certificates::load(&config.tls)?;
     config.cluster.check().map_err(anyhow::Error::msg)?;
+    Feed::check(&config)?;
     Ok(config)
 }
 

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
+use crate::source::Health;
+
 /// A count that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -209,6 +211,8 @@ pub struct Metrics {
     pub source_messages: Labelled,
     /// Source messages skipped, by reason.
     pub source_errors: Labelled,
+    /// How the source does.
+    pub source: Health,
     /// How long `publish` took.
     pub publish_seconds: Arc<Histogram>,
     /// What subscriptions inside the process received; they count at the same time.
@@ -230,6 +234,7 @@ impl Default for Metrics {
             snapshots: Counter::default(),
             source_messages: Labelled::default(),
             source_errors: Labelled::default(),
+            source: Health::default(),
             publish_seconds: Arc::default(),
             shards: ArcSwap::from_pointee(vec![Arc::clone(&embedded)]),
             embedded,

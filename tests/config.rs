@@ -12,7 +12,9 @@ fn defaults_are_the_documented_ones_and_read_back() {
     assert_eq!((status, &*errors), (Some(0), ""));
     for line in [
         "listen = \"127.0.0.1:8080\"",
-        "source = \"replay\"",
+        "[source]",
+        "kind = \"replay\"",
+        "stale_after = 10.0",
         "[ws]",
         "broadcast_interval = 1.0",
         "heartbeat_interval = 30.0",

@@ -1,13 +1,16 @@
 //! Clients that are not ours: Python's `websockets`, Node's `ws`, headless Chromium, and an
 //! independent computation of every price. `./test.sh` installs what they need.
 
+#[path = "feed/exchange.rs"]
+mod exchange;
 mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::Server;
+use exchange::Exchange;
 use support::tls::Authority;
+use support::{Server, wait_until};
 
 fn path(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(relative)
@@ -102,4 +105,44 @@ fn the_page_with_a_token_in_a_browser() {
 fn the_page_in_a_browser() {
     let server = Server::start(&[]);
     check("node", "browser/page.mjs", &[&format!("http://{}", server.address)]);
+}
+
+/// A live feed that breaks under the page's eyes, and comes back. The stand-in's quotes have the time of this
+/// machine, as a live feed has that of the exchange.
+#[test]
+fn the_page_says_how_old_prices_are() {
+    let exchange = Exchange::new(None);
+    let server = Server::start(&["--source", &exchange.source(), "--broadcast-interval", "0.1"]);
+    let url = format!("http://{}", server.address);
+    let mut id = 0;
+    let mut quotes = |peer: &mut exchange::Peer| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_millis();
+        for symbol in ["AAAUSD", "BBBUSD"] {
+            id += 1;
+            let prices = format!(r#""b":"{id}","B":"1","a":"{}","A":"1""#, id + 1);
+            peer.send(&format!(r#"{{"e":"bookTicker","u":{id},"s":"{symbol}",{prices},"T":{now},"E":{now}}}"#));
+        }
+    };
+    let has_seen = |what: &str| server.get("/channels").text().contains(what);
+    let page = std::thread::spawn(move || check("node", "browser/feed.mjs", &[&url]));
+    let mut peer = exchange.open();
+    wait_until("the page to show a feed", || {
+        quotes(&mut peer);
+        has_seen("feed-up") || page.is_finished()
+    });
+    peer.end();
+    // Whoever connects is kept waiting for an answer.
+    let mut waiting = Vec::new();
+    wait_until("the page to show a feed that is down", || {
+        waiting.extend(exchange.try_request());
+        has_seen("feed-down") || page.is_finished()
+    });
+    // Those that have waited for too long are gone by now.
+    drop(waiting);
+    let mut peer = exchange.open();
+    wait_until("the page to end", || {
+        quotes(&mut peer);
+        page.is_finished()
+    });
+    page.join().expect("the page is as it should be");
 }

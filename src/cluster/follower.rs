@@ -152,7 +152,7 @@ impl Follower {
         while channel.relay(message.clone(), stamp.seq).is_err() {
             tokio::task::yield_now().await;
         }
-        status.received.add(1);
+        status.take();
         if !stamp.again {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             status.transit.observe(now.saturating_sub(Duration::from_micros(stamp.micros)));

@@ -23,6 +23,9 @@ pub struct Status {
     pub(super) loaded: AtomicBool,
     pub(super) active: AtomicBool,
     epoch: AtomicU64,
+    started: Instant,
+    /// When a message was last taken, in microseconds since the start; 0 = none yet.
+    taken: AtomicU64,
     state: Mutex<State>,
     /// Messages taken from the bus.
     pub received: Counter,
@@ -69,6 +72,8 @@ impl Status {
             loaded: AtomicBool::new(false),
             active: AtomicBool::new(false),
             epoch: AtomicU64::new(0),
+            started: Instant::now(),
+            taken: AtomicU64::new(0),
             state: Mutex::new(state),
             received: Counter::default(),
             missed: Counter::default(),
@@ -103,6 +108,18 @@ impl Status {
     /// The highest epoch it knows of. Each reign of an origin has a higher one than those before.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
+    }
+
+    /// How long ago a message was taken from the bus; `None` if none was yet.
+    pub fn age(&self) -> Option<Duration> {
+        let taken = self.taken.load(Ordering::Relaxed);
+        (taken > 0).then(|| self.started.elapsed().saturating_sub(Duration::from_micros(taken)))
+    }
+
+    /// Counts a message that was taken.
+    pub(super) fn take(&self) {
+        self.received.add(1);
+        self.taken.store((self.started.elapsed().as_micros() as u64).max(1), Ordering::Relaxed);
     }
 
     /// The active origin's name, as long as it is heard.

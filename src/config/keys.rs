@@ -70,6 +70,10 @@ pub(super) fn seconds(value: &std::time::Duration) -> String {
     show_float(value.as_secs_f64())
 }
 
+pub(super) fn path(path: &Option<std::path::PathBuf>) -> String {
+    quoted(&path.as_deref().unwrap_or("".as_ref()).display())
+}
+
 pub(super) fn bytes(value: &usize) -> String {
     quoted(&show_size(*value))
 }
@@ -111,10 +115,30 @@ const GENERAL: &[Key] = &[
         "TICKCAST_SOURCE",
         "source",
         "KIND[:ARG]",
-        "Where updates come from: replay[:FILE], sim, stdin, none",
+        "Where updates come from: replay[:FILE], sim, stdin, binance:URL, none",
         source,
         value::parsed,
         quoted
+    ),
+    key!(
+        "source.stale_after",
+        "TICKCAST_SOURCE_STALE_AFTER",
+        "source-stale-after",
+        "DURATION",
+        "How long a live feed may bring no message before it is connected to again",
+        binance.stale_after,
+        |raw| value::seconds(raw, 0.1, DAY),
+        seconds
+    ),
+    key!(
+        "source.ca",
+        "TICKCAST_SOURCE_CA",
+        "source-ca",
+        "FILE",
+        "PEM file with roots trusted besides the bundled ones when a live feed is wss://; empty = none",
+        binance.ca,
+        value::path,
+        path
     ),
     key!(
         "replay.speed",

@@ -10,6 +10,14 @@ use super::secret::HIDDEN;
 use super::value::{Expected, Raw};
 use super::{Config, Key};
 
+/// `source = "…"` and a table `[source]` cannot both be in one file: in the table, the same key is this.
+const SOURCE_IN_TABLE: &str = "source.kind";
+
+/// Where in a file that has every key a key stands.
+pub(super) fn place(key: &'static str) -> &'static str {
+    if key == "source" { SOURCE_IN_TABLE } else { key }
+}
+
 /// Where configuration may come from, lowest first.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
@@ -133,7 +141,7 @@ impl Config {
         flatten(table.get_ref(), "", &mut found);
         for (name, value) in found {
             let origin = || Origin::File(path.to_owned(), line(value.span().start));
-            let Some(key) = Key::all().find(|key| key.file == name) else {
+            let Some(key) = Key::all().find(|key| key.file == name || place(key.file) == name) else {
                 let hint = suggest(&name);
                 return Err(ConfigError::UnknownKey { key: name, origin: origin(), hint });
             };

@@ -14,6 +14,7 @@ mod value;
 mod ws;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
@@ -45,6 +46,8 @@ pub struct Config {
     pub replay: ReplayConfig,
     /// The `sim` source.
     pub sim: SimConfig,
+    /// The `binance` source.
+    pub binance: BinanceConfig,
     /// Everything about WebSocket clients.
     pub ws: WsConfig,
     /// Everything about publishing over HTTP.
@@ -90,6 +93,15 @@ pub struct SimConfig {
     pub seed: u64,
 }
 
+/// A live feed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BinanceConfig {
+    /// A feed without a message for this long is broken: it is connected to again, and the server is not ready.
+    pub stale_after: Duration,
+    /// PEM file with roots that are trusted besides the bundled ones.
+    pub ca: Option<PathBuf>,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -107,6 +119,7 @@ impl Default for Config {
             source: SourceKind::Replay(None),
             replay: ReplayConfig { speed: 1.0, looped: true },
             sim: SimConfig { symbols: 30, rate: 1_000.0, seed: 1 },
+            binance: BinanceConfig { stale_after: Duration::from_secs(10), ca: None },
             ws: WsConfig::default(),
             publish: PublishConfig::default(),
             limits: LimitsConfig::default(),
@@ -137,9 +150,10 @@ impl Config {
     pub fn to_toml(&self) -> String {
         let mut out = String::new();
         let mut table = "";
-        let (plain, nested): (Vec<&Key>, Vec<&Key>) = Key::all().partition(|key| !key.file.contains('.'));
-        for key in plain.into_iter().chain(nested) {
-            let (prefix, name) = key.file.split_once('.').unwrap_or(("", key.file));
+        let places = Key::all().map(|key| (load::place(key.file), key));
+        let (plain, nested): (Vec<_>, Vec<_>) = places.partition(|(place, _)| !place.contains('.'));
+        for (place, key) in plain.into_iter().chain(nested) {
+            let (prefix, name) = place.split_once('.').unwrap_or(("", place));
             if prefix != table {
                 table = prefix;
                 out.push_str(&format!("\n[{table}]\n"));

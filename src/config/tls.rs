@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::keys::{DAY, key, quoted, seconds};
+use super::keys::{DAY, key, path, seconds};
 use super::{Key, value};
 
 /// Where the certificate is. Both paths or neither; without them the port is plain.
@@ -29,10 +29,6 @@ impl TlsConfig {
     pub fn is_enabled(&self) -> bool {
         self.cert.is_some() || self.key.is_some()
     }
-}
-
-fn path(path: &Option<PathBuf>) -> String {
-    quoted(&path.as_deref().unwrap_or("".as_ref()).display())
 }
 
 pub(super) const KEYS: &[Key] = &[

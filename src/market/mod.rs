@@ -6,12 +6,14 @@
 
 mod outlet;
 mod publisher;
+mod recency;
 mod snapshot;
 mod state;
 mod update;
 
 pub use outlet::Outlet;
 pub use publisher::Publisher;
+pub use recency::Recency;
 pub use snapshot::SnapshotWriter;
 pub use state::{ApplyError, MAX_SYMBOLS, MarketState, Session, Symbol};
 pub use update::{Change, Update};

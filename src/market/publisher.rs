@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::outlet::Outlet;
+use super::recency::Recency;
 use super::snapshot::SnapshotWriter;
 use super::state::MarketState;
 use crate::fanout::{Channel, Hub};
@@ -24,6 +25,7 @@ pub struct Publisher<O = Channel> {
     outlet: O,
     interval: Duration,
     state: MarketState,
+    recency: Recency,
     writer: SnapshotWriter,
     decoder: Decoder,
     rejections: Rejections,
@@ -41,6 +43,7 @@ impl<O: Outlet> Publisher<O> {
             outlet,
             interval,
             state: MarketState::default(),
+            recency: Recency::default(),
             writer: SnapshotWriter::default(),
             decoder: Decoder::default(),
             rejections: Rejections::new(Arc::clone(hub.metrics())),
@@ -89,8 +92,15 @@ impl<O: Outlet> Publisher<O> {
     }
 
     async fn apply(&mut self, lines: &mut Lines) {
+        self.hub.metrics().source.heard();
+        // Only a live feed says things twice; what was recorded is played as it was.
+        let (live, now) = (lines.connection(), std::time::Instant::now());
         for line in lines.iter_mut() {
             let rejected = match self.decoder.decode(line) {
+                Ok(update) if live.is_some_and(|connection| !self.recency.is_news(&update, connection, now)) => {
+                    self.hub.metrics().source_errors.add("old");
+                    continue;
+                }
                 Ok(update) => match self.state.apply(&update) {
                     Ok(()) => {
                         self.hub.metrics().source_messages.add(update.change.kind());

@@ -92,7 +92,7 @@ mod tests {
     fn an_empty_market_and_unknown_figures() {
         let mut state = MarketState::default();
         assert_eq!(sent(&state), r#"{"type":"snapshot","channel":"market","seq":1,"ts":5,"symbols":{}}"#);
-        state.apply(&Update { symbol: "A\"B", ts: None, change: Change::Depth }).expect("few symbols");
+        state.apply(&Update { symbol: "A\"B", ts: None, id: None, change: Change::Depth }).expect("few symbols");
         assert_eq!(
             sent(&state),
             concat!(
@@ -109,7 +109,9 @@ mod tests {
         for (price, quantity) in [("61700.10000000", "0.00001000"), ("0.09999999999999999999", "1000000000000")] {
             let (price, quantity) = (price.parse().expect("decimal"), quantity.parse().expect("decimal"));
             let change = Change::Trade { price, quantity, trades: 1, aggregated: false };
-            state.apply(&Update { symbol: "X", ts: Some(1_723_161_255_342_000), change }).expect("few symbols");
+            state
+                .apply(&Update { symbol: "X", ts: Some(1_723_161_255_342_000), id: None, change })
+                .expect("few symbols");
         }
         let text = sent(&state);
         for expected in [

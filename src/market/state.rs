@@ -154,7 +154,7 @@ mod tests {
 
     fn trade(state: &mut MarketState, price: &str, quantity: &str, aggregated: bool) {
         let change = Change::Trade { price: dec(price), quantity: dec(quantity), trades: 1, aggregated };
-        state.apply(&Update { symbol: "X", ts: Some(7), change }).expect("few symbols");
+        state.apply(&Update { symbol: "X", ts: Some(7), id: None, change }).expect("few symbols");
     }
 
     fn dec(text: &str) -> Decimal {

@@ -10,6 +10,9 @@ pub struct Update<'a> {
     /// When, by the exchange's clock, in microseconds since the epoch; the transaction time if the
     /// message has one, else the event time. Spot `bookTicker` messages have neither.
     pub ts: Option<u64>,
+    /// The exchange's number for it, which grows with every update of the same kind and symbol: `u` of
+    /// `bookTicker` and `depthUpdate`, `t` of `trade`, `a` of `aggTrade`.
+    pub id: Option<u64>,
     /// What changed.
     pub change: Change,
 }

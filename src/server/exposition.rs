@@ -99,8 +99,18 @@ pub(super) fn render(hub: &Hub, cluster: Option<&Arc<Status>>) -> String {
     family("tickcast_source_messages_total", "counter", "Source messages applied, by kind.", messages);
     let errors = by("reason", metrics.source_errors.get());
     family("tickcast_source_errors_total", "counter", "Source messages skipped, by reason.", errors);
+    if let Some(connected) = metrics.source.is_connected() {
+        let up = one(u64::from(connected));
+        family("tickcast_source_connected", "gauge", "Whether the live feed is connected.", up);
+        let again = by("reason", metrics.source.reconnects.get());
+        family("tickcast_source_reconnects_total", "counter", "Connections to the live feed after the first.", again);
+    }
     let uptime = one(metrics.started.elapsed().as_secs());
     family("tickcast_uptime_seconds", "gauge", "Seconds since the start.", uptime);
+    if let Some(age) = metrics.source.age() {
+        head(&mut out, "tickcast_source_age_seconds", "gauge", "Seconds since the source's last message.");
+        line(&mut out, "tickcast_source_age_seconds", "", age.as_secs_f64());
+    }
     let mut publish = HistogramSum::default();
     metrics.publish_seconds.add_to(&mut publish);
     histogram(&mut out, "tickcast_publish_seconds", "Time a publish call takes.", &publish);

@@ -136,8 +136,14 @@ impl Context {
 
 /// What is wrong with the source of a server or an origin, if anything.
 pub fn source_trouble(config: &Config, hub: &Hub) -> Option<String> {
-    let is_there = config.cluster.is_edge() || config.source == SourceKind::None || hub.metrics().snapshots.get() > 0;
-    (!is_there).then(|| "the source has not produced a snapshot yet".to_owned())
+    let metrics = hub.metrics();
+    if config.cluster.is_edge() || config.source == SourceKind::None {
+        None
+    } else if metrics.snapshots.get() == 0 {
+        Some("the source has not produced a snapshot yet".to_owned())
+    } else {
+        metrics.source.trouble()
+    }
 }
 
 impl Server {

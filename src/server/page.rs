@@ -11,7 +11,7 @@ use super::routes::{Reply, reply};
 static PAGE: LazyLock<Bytes> = LazyLock::new(|| {
     let page = include_str!("page/index.html")
         .replace("/*STYLE*/", include_str!("page/style.css"))
-        .replace("/*APP*/", include_str!("page/app.js"));
+        .replace("/*APP*/", concat!(include_str!("page/feed.js"), include_str!("page/app.js")));
     Bytes::from(page)
 });
 

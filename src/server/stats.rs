@@ -14,6 +14,7 @@ use super::exposition::Totals;
 use crate::cluster::Status;
 use crate::config::Role;
 use crate::fanout::Hub;
+use crate::source::Health;
 
 /// How often channels are sampled, and how many samples a rate spans.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
@@ -38,6 +39,8 @@ struct Stats {
     uptime_seconds: f64,
     source: String,
     ready: bool,
+    /// Why it is not, but for draining.
+    trouble: Option<String>,
     draining: bool,
     workers: usize,
     connections: u64,
@@ -53,6 +56,10 @@ struct Stats {
     source_messages: BTreeMap<&'static str, u64>,
     source_errors: BTreeMap<&'static str, u64>,
     cluster: Option<ClusterStats>,
+    /// Seconds since the source's last message.
+    source_age_seconds: Option<f64>,
+    #[serde(flatten)]
+    feed: Option<FeedStats>,
     channels: Vec<ChannelStats>,
 }
 
@@ -88,18 +95,44 @@ impl ClusterStats {
     }
 }
 
+/// A live feed.
+#[derive(Debug, Serialize)]
+struct FeedStats {
+    source_connected: bool,
+    source_reconnects: BTreeMap<&'static str, u64>,
+}
+
+impl FeedStats {
+    fn of(source: &Health) -> Option<Self> {
+        let source_connected = source.is_connected()?;
+        Some(Self { source_connected, source_reconnects: source.reconnects.get() })
+    }
+
+    fn of_edge(status: &Status) -> Self {
+        let source_connected = status.is_connected() && status.origin().is_some();
+        Self { source_connected, source_reconnects: BTreeMap::from([("cluster", status.reconnects.get())]) }
+    }
+}
+
 /// Everything; of channels, those that whoever asks may know of.
 pub(super) fn stats(context: &Context, grant: &Grant) -> String {
     let hub = &context.hub;
     let metrics = hub.metrics();
     let totals = Totals::of(hub, &hub.channels());
     let disconnects = metrics.disconnects.get();
+    let trouble = context.trouble();
+    // What an origin publishes is an edge's source.
+    let (age, feed) = match context.cluster.get().filter(|_| context.config.cluster.is_edge()) {
+        Some(gateway) => (gateway.status().age(), Some(FeedStats::of_edge(gateway.status()))),
+        None => (metrics.source.age(), FeedStats::of(&metrics.source)),
+    };
     let connections_total = metrics.connections_total.get();
     to_json(&Stats {
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: metrics.started.elapsed().as_secs_f64(),
         source: context.config.source_name(),
-        ready: context.trouble().is_none(),
+        ready: trouble.is_none(),
+        trouble,
         draining: context.is_draining(),
         workers: context.config.workers,
         connections: connections_total.saturating_sub(disconnects.values().sum()),
@@ -115,6 +148,8 @@ pub(super) fn stats(context: &Context, grant: &Grant) -> String {
         source_messages: metrics.source_messages.get(),
         source_errors: metrics.source_errors.get(),
         cluster: context.cluster.get().map(|gateway| ClusterStats::of(gateway.status())),
+        source_age_seconds: age.map(|age| age.as_secs_f64()),
+        feed,
         channels: channel_stats(context, grant),
     })
 }

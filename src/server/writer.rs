@@ -104,7 +104,8 @@ impl<S: Connection> Writer<S> {
         tokio::pin!(timer);
         let (mut visits, mut enough) = (0, BYTES_PER_TURN);
         loop {
-            if self.phase.has_changed().unwrap_or(false) {
+            // Nobody may be left to change it any more; the last change would be waited for, and come, again and again.
+            if self.phase.has_changed().unwrap_or(true) {
                 self.enter_phase();
             }
             self.rounds.collect();

@@ -96,7 +96,13 @@ fn read<'a>(message: Value<'_, 'a>) -> Result<Update<'a>, Reject> {
     let symbol = text(message, "s").filter(|symbol| !symbol.is_empty() && symbol.len() <= MAX_SYMBOL);
     let symbol = symbol.ok_or(Reject::Shape("no symbol in `s`"))?;
     let millis = ["T", "E"].iter().find_map(|key| message.get(*key)?.as_u64());
-    Ok(Update { symbol, ts: millis.and_then(|millis| millis.checked_mul(1_000)), change })
+    let id = match change {
+        Change::Quote { .. } | Change::Depth => "u",
+        Change::Trade { aggregated: false, .. } => "t",
+        Change::Trade { aggregated: true, .. } => "a",
+    };
+    let id = message.get(id).and_then(|id| id.as_u64());
+    Ok(Update { symbol, ts: millis.and_then(|millis| millis.checked_mul(1_000)), id, change })
 }
 
 fn quote(message: Value<'_, '_>) -> Result<Change, Reject> {
@@ -133,9 +139,10 @@ fn decimal(message: Value<'_, '_>, key: &'static str) -> Result<Decimal, Reject>
 mod tests {
     use super::*;
 
-    fn decode(line: &str) -> Result<(String, Option<u64>, Change), Reject> {
+    fn decode(line: &str) -> Result<(String, Option<u64>, Option<u64>, Change), Reject> {
         let mut bytes = line.as_bytes().to_vec();
-        Decoder::default().decode(&mut bytes).map(|update| (update.symbol.to_owned(), update.ts, update.change))
+        let update = Decoder::default().decode(&mut bytes)?;
+        Ok((update.symbol.to_owned(), update.ts, update.id, update.change))
     }
 
     fn dec(text: &str) -> Decimal {
@@ -146,14 +153,29 @@ mod tests {
     fn every_kind_bare_and_enveloped() {
         let quote = Change::Quote { bid: dec("1.50"), bid_size: dec("2"), ask: dec("1.6"), ask_size: dec("0") };
         let trade = |trades, aggregated| Change::Trade { price: dec("3"), quantity: dec("0.1"), trades, aggregated };
-        for (message, ts, change) in [
-            (r#"{"u":1,"s":"X","b":"1.50","B":"2","a":"1.6","A":"0"}"#, None, quote),
-            (r#"{"e":"bookTicker","T":5,"E":6,"s":"X","b":"1.50","B":"2","a":"1.6","A":"0"}"#, Some(5_000), quote),
-            (r#"{"e":"trade","E":7,"s":"X","t":1,"p":"3","q":"0.1","m":true}"#, Some(7_000), trade(1, false)),
-            (r#"{"e":"aggTrade","E":7,"s":"X","p":"3","q":"0.1","f":10,"l":12,"T":6}"#, Some(6_000), trade(3, true)),
-            (r#"{"e":"depthUpdate","E":7,"s":"X","U":1,"u":2,"b":[["1","2"]],"a":[]}"#, Some(7_000), Change::Depth),
+        for (message, ts, id, change) in [
+            (r#"{"u":1,"s":"X","b":"1.50","B":"2","a":"1.6","A":"0"}"#, None, Some(1), quote),
+            (
+                r#"{"e":"bookTicker","T":5,"E":6,"s":"X","b":"1.50","B":"2","a":"1.6","A":"0"}"#,
+                Some(5_000),
+                None,
+                quote,
+            ),
+            (r#"{"e":"trade","E":7,"s":"X","t":3,"p":"3","q":"0.1","m":true}"#, Some(7_000), Some(3), trade(1, false)),
+            (
+                r#"{"e":"aggTrade","E":7,"s":"X","a":8,"p":"3","q":"0.1","f":10,"l":12,"T":6}"#,
+                Some(6_000),
+                Some(8),
+                trade(3, true),
+            ),
+            (
+                r#"{"e":"depthUpdate","E":7,"s":"X","U":1,"u":2,"b":[["1","2"]],"a":[]}"#,
+                Some(7_000),
+                Some(2),
+                Change::Depth,
+            ),
         ] {
-            let expected = Ok(("X".to_owned(), ts, change));
+            let expected = Ok(("X".to_owned(), ts, id, change));
             assert_eq!(decode(message), expected, "{message}");
             assert_eq!(decode(&format!(r#"{{"stream":"x@y","data":{message}}}"#)), expected, "{message}");
         }

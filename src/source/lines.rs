@@ -14,9 +14,20 @@ const READ_AHEAD: usize = 4;
 pub struct Lines {
     bytes: Vec<u8>,
     ends: Vec<usize>,
+    connection: Option<u64>,
 }
 
 impl Lines {
+    /// No lines yet, and those to come are from the feed's connection `number`.
+    pub fn of_connection(number: u64) -> Self {
+        Self { connection: Some(number), ..Self::default() }
+    }
+
+    /// Which of a live feed's connections has brought them, counted from 1; `None` if they are not live.
+    pub fn connection(&self) -> Option<u64> {
+        self.connection
+    }
+
     /// Adds one line, without its end.
     pub fn push(&mut self, line: &[u8]) {
         self.bytes.extend_from_slice(line);
@@ -31,6 +42,11 @@ impl Lines {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
+    }
+
+    /// How many bytes they have together.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Forgets all lines, keeps the buffer.

@@ -1,10 +1,12 @@
 //! Sources: where the market's messages come from, as batches of lines of JSON, and their decoding.
 //!
 //! A [`Feed`] hands over whatever is due and never blocks the runtime: files are read by a thread of
-//! their own, and so is standard input, unless it is a pipe. What is not understood is counted by reason, logged at most once
-//! a second, and skipped ([`Rejections`]).
+//! their own, and so is standard input, unless it is a pipe; a live feed has tasks of its own. What is not understood is counted
+//! by reason, logged at most once a second, and skipped ([`Rejections`]). How the source does is in [`Health`].
 
+mod binance;
 mod decode;
+mod health;
 mod lines;
 mod replay;
 mod sim;
@@ -17,7 +19,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use binance::{Binance, StreamUrl, Timing};
 pub use decode::{Decoder, Reject};
+pub use health::Health;
 pub use lines::Lines;
 pub use replay::Replay;
 pub use sim::Sim;
@@ -35,6 +39,8 @@ pub enum SourceKind {
     Sim,
     /// One JSON message a line on standard input.
     Stdin,
+    /// A live stream of the exchange.
+    Binance(StreamUrl),
     /// Nothing; only what is published over HTTP.
     None,
 }
@@ -50,7 +56,8 @@ impl FromStr for SourceKind {
             ("sim", None) => Ok(Self::Sim),
             ("stdin", None) => Ok(Self::Stdin),
             ("none", None) => Ok(Self::None),
-            _ => Err("one of replay, replay:FILE, sim, stdin, none".to_owned()),
+            ("binance", url) => url.unwrap_or_default().parse().map(Self::Binance),
+            _ => Err("one of replay, replay:FILE, sim, stdin, none, binance:URL".to_owned()),
         }
     }
 }
@@ -62,6 +69,7 @@ impl fmt::Display for SourceKind {
             Self::Replay(Some(path)) => write!(f, "replay:{}", path.display()),
             Self::Sim => f.write_str("sim"),
             Self::Stdin => f.write_str("stdin"),
+            Self::Binance(url) => write!(f, "binance:{url}"),
             Self::None => f.write_str("none"),
         }
     }
@@ -95,6 +103,8 @@ pub enum Feed {
     Sim(Box<Sim>),
     /// See [`Stdin`].
     Stdin(Stdin),
+    /// See [`Binance`].
+    Binance(Box<Binance>),
 }
 
 impl Feed {
@@ -102,7 +112,7 @@ impl Feed {
     /// read by that runtime where it can be.
     ///
     /// # Errors
-    /// The capture cannot be opened, or no thread can be started.
+    /// The capture, or the file of roots, cannot be opened, or no thread can be started.
     pub fn open(config: &Config) -> Result<Option<Self>, OpenError> {
         let feed = match &config.source {
             SourceKind::Replay(path) => {
@@ -110,9 +120,23 @@ impl Feed {
             }
             SourceKind::Sim => Ok(Some(Self::Sim(Box::new(Sim::new(&config.sim))))),
             SourceKind::Stdin => Stdin::open().map(|stdin| Some(Self::Stdin(stdin))),
+            SourceKind::Binance(url) => {
+                Binance::new(url, &config.binance).map(|binance| Some(Self::Binance(Box::new(binance))))
+            }
             SourceKind::None => Ok(None),
         };
         feed.map_err(|error| OpenError { source_kind: config.source.clone(), error })
+    }
+
+    /// Whether what the configured source needs is right, as far as that can be told without opening it.
+    ///
+    /// # Errors
+    /// The roots of a live feed cannot be used.
+    pub fn check(config: &Config) -> Result<(), OpenError> {
+        match config.source {
+            SourceKind::Binance(_) => Self::open(config).map(|_| ()),
+            _ => Ok(()),
+        }
     }
 
     /// Waits for lines and replaces `lines` with them.
@@ -124,6 +148,7 @@ impl Feed {
             Self::Replay(replay) => replay.next(lines, rejections).await,
             Self::Sim(sim) => sim.next(lines).await,
             Self::Stdin(stdin) => stdin.next(lines, rejections).await,
+            Self::Binance(binance) => binance.next(lines, rejections).await,
         }
     }
 }
@@ -145,6 +170,10 @@ impl Rejections {
         Self { metrics, logged: None, unsaid: 0 }
     }
 
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     /// Counts one message skipped for `reason`.
     pub fn count(&mut self, reason: &'static str, what: &str) {
         self.metrics.source_errors.add(reason);
@@ -162,10 +191,12 @@ mod tests {
 
     #[test]
     fn a_source_reads_as_it_prints() {
-        for text in ["replay", "replay:/tmp/a:b.zst", "sim", "stdin", "none"] {
+        for text in
+            ["replay", "replay:/tmp/a:b.zst", "sim", "stdin", "none", "binance:wss://host:1/stream?streams=a@b/c@d"]
+        {
             assert_eq!(text.parse::<SourceKind>().expect("valid").to_string(), text);
         }
-        for text in ["", "replay:", "sim:3", "kafka", "none:"] {
+        for text in ["", "replay:", "sim:3", "kafka", "none:", "binance", "binance:", "binance:http://host/"] {
             assert!(text.parse::<SourceKind>().is_err(), "{text}");
         }
     }

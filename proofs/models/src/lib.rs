@@ -7,3 +7,4 @@ pub mod fanout;
 #[path = "../../../src/metrics.rs"]
 #[expect(dead_code, reason = "what only the server counts")]
 pub mod metrics;
+pub mod source;

@@ -134,13 +134,15 @@ function learnDecimals({ cells, decimals }, figures) {
   return decimals.price + decimals.size > before;
 }
 
-function drawRow(row, figures) {
+function drawRow(row, figures, at) {
   const canFlash = row.inView && pending.frameMs < SLOW_FRAME_MS;
   const grew = learnDecimals(row, figures);
+  let isChanged = row.changedAt === undefined || figures.ts !== row.ts;
   for (const cell of row.cells) {
     const before = cell.value;
     const value = isFigure(figures[cell.key]) ? figures[cell.key] : null;
     if (value === before && !grew) continue;
+    isChanged ||= value !== before;
     cell.value = value;
     const text = value === null ? DASH : PRICE_TEXT[cell.kind](value, row.decimals);
     if (text === cell.text.data) continue;
@@ -152,6 +154,7 @@ function drawRow(row, figures) {
       cell.node.dataset.flash = `${value > before ? 'up' : 'down'}-${cell.turn}`;
     }
   }
+  if (isChanged) noteChange(row, figures, at);
 }
 
 function drawTrend({ node, path, prices }) {
@@ -168,14 +171,14 @@ function drawTrend({ node, path, prices }) {
   node.dataset.sign = Math.sign(prices.at(-1) - prices[0]);
 }
 
-function drawBoard(symbols) {
+function drawBoard(symbols, at) {
   const isTrendDue = performance.now() - trendAt >= TREND_INTERVAL_MS;
   if (isTrendDue) trendAt = performance.now();
   let unshown = 0;
   for (const [symbol, figures] of Object.entries(symbols)) {
     if (!isObject(figures)) continue;
     const row = rowOf(symbol);
-    if (row) drawRow(row, figures);
+    if (row) drawRow(row, figures, at);
     else unshown += 1;
     if (!row || !isTrendDue || !isFigure(figures.last)) continue;
     row.trend.prices = [...row.trend.prices, figures.last].slice(-TREND_POINTS);
@@ -241,7 +244,7 @@ function drawSnapshot(received) {
   counts.received -= snapshot ? 0 : 1;
   if (!snapshot) return drawOther(received);
   countGaps(snapshot.seq, received);
-  drawBoard(snapshot.symbols);
+  drawBoard(snapshot.symbols, snapshot.ts);
   newest = snapshot;
   counts.drawn += 1;
 }
@@ -335,6 +338,7 @@ function drawAge() {
 function drawHeader() {
   drawRate();
   drawAge();
+  drawFeed();
   drawLight();
   setText(element('seq'), newest ? grouped(newest.seq) : DASH);
   setText(element('gaps'), grouped(counts.gaps));
@@ -368,6 +372,7 @@ function drawEngine(stats) {
     if (node.nextElementSibling) setText(node.nextElementSibling, perSecond(stats, stat, kind));
   }
   engine.before = stats;
+  learnFeed(stats);
   return stats.draining === true ? 'draining' : stats.ready === false ? 'not ready' : 'ready';
 }
 
@@ -400,5 +405,6 @@ document.title = `tickcast · ${CHANNEL}`;
 document.addEventListener('visibilitychange', retryNow);
 window.addEventListener('online', retryNow);
 setInterval(drawHeader, 200);
+setInterval(drawAges, 1000);
 connect();
 pollStats();

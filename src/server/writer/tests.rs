@@ -201,3 +201,26 @@ fn nobody_is_left_asleep_and_no_frame_uncounted() {
         assert!(ran.is_ok(), "the seed was {seed}");
     }
 }
+
+/// A server that is dropped as it begins to drain aborts its writers, which they notice when they yield.
+#[test]
+fn a_writer_whose_server_is_gone_keeps_no_thread() {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        runtime.block_on(async {
+            let hub = Hub::new(HubConfig::default());
+            let entrance = Arc::new(Entrance::<Fake>::new(hub.add_shard()));
+            let (phase, seen) = watch::channel(Phase::Serving);
+            let writer = tokio::spawn(Writer::new(hub, entrance, &Config::default(), seen).run());
+            tokio::task::yield_now().await;
+            phase.send_replace(Phase::Draining(Farewell { how: Shutdown::GoingAway, until: Instant::now() }));
+            drop(phase);
+            tokio::task::yield_now().await;
+            writer.abort();
+            // The receiver waits, or the test has failed.
+            let _ = tell.send(writer.await.is_err_and(|error| error.is_cancelled()));
+        });
+    });
+    assert_eq!(told.recv_timeout(std::time::Duration::from_secs(20)), Ok(true));
+}

@@ -1,0 +1,6 @@
+//! What the counters hold of a source.
+
+#[path = "../../../src/source/health.rs"]
+mod health;
+
+pub use health::Health;
