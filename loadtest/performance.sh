@@ -121,12 +121,13 @@ begin_server() {
     fail "the server does not listen: $(tail -n 1 "$out/server.log")"
 }
 
-# Runs the load test on a channel: load CHANNEL FILE OPTIONS...
+# Runs the load test on a channel, and publishes there unless the server has a source: load CHANNEL FILE OPTIONS...
 load() {
-    local channel=$1 file=$2 status=0
+    local channel=$1 file=$2 status=0 publish=()
     shift 2
+    [[ ${feed[1]} != none ]] || publish=(--publish-url "http$s://$address/publish/$channel")
     taskset -c "$loadtest_cpus" "$loadtest" --quiet "${trust[@]}" --url "ws$s://$address/ws/$channel" --ramp 1s --warmup 2s \
-        --publish-url "http$s://$address/publish/$channel" --server-pid "$server" --json "$file" "$@" \
+        "${publish[@]}" --server-pid "$server" --json "$file" "$@" \
         </dev/null >"${file%.json}.log" 2>&1 || status=$?
     # 98: valid with a warning that is in the log and in the report.
     ((status == 0 || status == 98)) || fail "loadtest ended with $status: $(tail -n 3 "${file%.json}.log")"

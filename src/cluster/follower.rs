@@ -27,7 +27,8 @@ pub(super) struct Follower {
     reloads: mpsc::Receiver<Reload>,
     /// Where to tell of channels in which an origin has published whose reign is over.
     intruded: mpsc::Sender<String>,
-    waiting: Vec<Reload>,
+    /// And which attempt to load tells them: one that has begun after they asked.
+    waiting: Vec<(u64, Reload)>,
     said: Option<Instant>,
     corrected: Option<Instant>,
 }
@@ -66,16 +67,16 @@ impl Follower {
                     Loaded::Reign(of) => knows_reign |= of == attempt,
                     Loaded::Message(message) => self.take(&message, true).await,
                     Loaded::All(of) if of < attempt => {}
-                    Loaded::All(_) => {
+                    Loaded::All(of) => {
                         self.shared.status.loaded.store(true, Ordering::Release);
-                        for waiting in self.waiting.drain(..) {
+                        for (_, waiting) in self.waiting.extract_if(.., |(wanted, _)| *wanted <= of) {
                             // Who asked may have given up.
                             let _ = waiting.send(());
                         }
                     }
                 },
                 Some(reload) = self.reloads.recv() => {
-                    self.waiting.push(reload);
+                    self.waiting.push((attempt + 1, reload));
                     connections.mark_changed();
                 }
                 Some(beat) = beats.next() => self.hear(&beat),
@@ -170,7 +171,7 @@ impl Follower {
     }
 
     fn hear(&mut self, carried: &Carried) {
-        let beat = serde_json::from_slice::<Beat>(&carried.payload).ok().filter(|beat| beat.epoch <= wire::MAX_SEQ);
+        let beat = serde_json::from_slice::<Beat>(&carried.payload).ok().filter(|beat| beat.epoch < wire::MAX_EPOCH);
         let Some(beat) = beat else {
             self.shared.status.ignored.add("malformed");
             return;

@@ -31,9 +31,11 @@ impl Intake {
         Self(Arc::new(Inner { waiting, arrived: Notify::new(), taken: Notify::new(), audience: Audience::default() }))
     }
 
-    /// Listens until the listener is dropped. What waits from before is old, but for the newest.
+    /// Listens until the listener is dropped. What waits from before is old; the newest is taken only if
+    /// nothing newer can be made, else it is made at once.
     pub(super) fn listen(&self) -> Listening<'_> {
-        while self.0.waiting.len() > 1 {
+        let kept = if self.0.audience.is_stale() { 0 } else { 1 };
+        while self.0.waiting.len() > kept {
             self.0.waiting.pop();
         }
         self.0.audience.join();
@@ -106,17 +108,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_begins_to_listen_gets_the_newest_and_has_a_newer_one_made() {
+    async fn who_begins_to_listen_gets_the_newest_or_has_a_newer_one_made() {
         let intake = Intake::new();
         for text in ["old", "older", "newest"] {
             publish(&intake, text);
         }
         assert!(!intake.has_listeners());
-        intake.set_stale(true);
         let mut listening = intake.listen();
         assert!(intake.has_listeners());
-        intake.wanted().await;
         assert_eq!(listening.next().await.payload(1), "newest");
+        drop(listening);
+        publish(&intake, "outdated");
+        intake.set_stale(true);
+        let mut listening = intake.listen();
+        intake.wanted().await;
         publish(&intake, "newer");
         assert_eq!(listening.next().await.payload(2), "newer");
         intake.offered().await;

@@ -91,7 +91,8 @@ impl Lease {
                 _ => seen.insert((revision, Instant::now())).1,
             };
             if is_free || is_mine || since.elapsed() >= duration {
-                let known = shared.status.epoch().max(record.map_or(0, |record| record.epoch));
+                let recorded = record.map(|record| record.epoch).filter(|epoch| *epoch < wire::MAX_EPOCH);
+                let known = shared.status.epoch().max(recorded.unwrap_or(0));
                 let record = Record { node: shared.identity.clone(), epoch: known + 1 };
                 // Somebody else may be quicker; then the revision is another one, and the wait begins again.
                 if let Ok(revision) = store.update(KEY, wire::to_json(&record), revision).await {
@@ -162,9 +163,16 @@ impl Lease {
     }
 
     /// Gives it up, so that nobody has to wait for its end.
-    pub(super) async fn release(self) {
-        // If that fails, it ends by itself.
-        let _ = timeout(self.interval(), self.store.delete_expect_revision(KEY, Some(self.revision))).await;
+    pub(super) async fn release(mut self) {
+        // Perhaps it was being written anew, and the answer has not been heard. If that fails too, it ends by itself.
+        if !self.delete().await && self.find_own().await {
+            self.delete().await;
+        }
+    }
+
+    async fn delete(&self) -> bool {
+        let delete = self.store.delete_expect_revision(KEY, Some(self.revision));
+        timeout(self.interval(), delete).await.is_ok_and(|deleted| deleted.is_ok())
     }
 }
 

@@ -124,6 +124,8 @@ impl<'a> Reign<'a> {
     /// Runs until dropped, or until nothing comes from the bus any more.
     async fn run(mut self, intake: &Intake, reloads: &mpsc::Sender<Reload>, intruded: &mut mpsc::Receiver<String>) {
         let mut connections = self.shared.bus.connections();
+        // What there is already is served below.
+        connections.mark_unchanged();
         let Some((mut requests, mut numbers)) = self.subscribe().await else { return };
         // Where the last reign has ended: numbers go on from there.
         let (reload, reloaded) = oneshot::channel();
@@ -280,10 +282,10 @@ impl<'a> Reign<'a> {
     /// Some node is further than this one, so it does not take what is published: numbers go on from where it is.
     fn go_on_from(&mut self, carried: &Carried) {
         let Ok(seen) = serde_json::from_slice::<Seen>(&carried.payload) else { return };
-        if seen.epoch <= wire::MAX_SEQ {
+        if seen.epoch < wire::MAX_EPOCH {
             self.shared.status.is_current(seen.epoch);
         }
-        if seen.seq <= wire::MAX_SEQ
+        if seen.seq <= wire::MAX_SEEN
             && self.seq(&seen.channel) < seen.seq
             && self.shared.hub.get(&seen.channel).is_some()
         {

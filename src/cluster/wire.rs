@@ -8,10 +8,15 @@ use crate::fanout::Kind;
 
 /// The header that carries the stamp.
 const HEADER: &str = "Tickcast";
-/// What NATS counts besides a message's own bytes at most: the headers.
+/// What a message has on the bus beside its own bytes, and NATS counts as payload: more than the longest stamp.
 pub(super) const STAMP: usize = 128;
 /// Highest number of a message: those up to here are exact in JavaScript.
 pub(super) const MAX_SEQ: u64 = 1 << 53;
+
+/// Epochs are below this: far more than there will ever be, and far from where they could not rise any more.
+pub(super) const MAX_EPOCH: u64 = MAX_SEQ / 2;
+/// A node that says it is further than this is not believed: numbers could not go on from there for long.
+pub(super) const MAX_SEEN: u64 = MAX_SEQ / 2;
 
 /// The subjects of a cluster, and what JetStream calls its parts.
 #[derive(Clone, Debug)]
@@ -115,7 +120,7 @@ impl Stamp {
             Some("again") => true,
             Some(_) => return None,
         };
-        let good = (1..=MAX_SEQ).contains(&seq) && epoch <= MAX_SEQ && words.next().is_none();
+        let good = (1..=MAX_SEQ).contains(&seq) && epoch < MAX_EPOCH && words.next().is_none();
         good.then_some(Self { epoch, seq, kind, micros, again })
     }
 }
