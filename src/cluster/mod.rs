@@ -7,7 +7,7 @@
 //!         SUBJECT-publish.CHANNEL      numbers, one at a time)
 //! ```
 //!
-//! * **One origin numbers.** Whoever holds the [lease](lease) puts each message on the bus once, with its
+//! * **One origin numbers.** Whoever holds the lease puts each message on the bus once, with its
 //!   epoch and its number in a header. Every node, that origin too, serves what comes from the bus and nothing
 //!   else, so that the bytes and their order are the same everywhere.
 //! * **Numbers decide.** A node takes a message only if its number is above the channel's, and its epoch
