@@ -62,6 +62,18 @@ impl Bus {
     }
 }
 
+/// Waits for another connection than the one that was looked at last.
+///
+/// # Cancel safety
+/// Cancel safe.
+pub(super) async fn replaced(connections: &mut watch::Receiver<u64>) {
+    let before = *connections.borrow();
+    // The sender goes with the connection, and with everything else.
+    if connections.wait_for(|count| *count != before).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Says who this node is, and whom it trusts.
 async fn authenticated(config: &ClusterConfig) -> Result<ConnectOptions, JoinError> {
     let mut options = ConnectOptions::new();
@@ -84,7 +96,9 @@ async fn authenticated(config: &ClusterConfig) -> Result<ConnectOptions, JoinErr
     if let (Some(cert), Some(key)) = (&config.cert, &config.key) {
         options = options.add_client_certificate(cert.clone(), key.clone());
     }
-    let encrypted = config.ca.is_some() || config.cert.is_some();
+    // Of servers that others have told of as well, whatever they call themselves.
+    let encrypted =
+        config.ca.is_some() || config.cert.is_some() || config.url.iter().any(|url| url.address().tls_required());
     Ok(if encrypted { options.require_tls(true) } else { options })
 }
 

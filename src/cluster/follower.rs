@@ -1,5 +1,6 @@
 //! What every node does: takes messages from the bus and fans them out here.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,6 +19,9 @@ use crate::fanout::{Channel, Kind, Message};
 /// At most one log line, and one word to the origin, in this time.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// Channels of which it is remembered when they were last spoken of.
+const MAX_CORRECTED: usize = 1_024;
+
 /// Somebody waits until the last messages have been read once more.
 pub(super) type Reload = oneshot::Sender<()>;
 
@@ -30,12 +34,13 @@ pub(super) struct Follower {
     /// And which attempt to load tells them: one that has begun after they asked.
     waiting: Vec<(u64, Reload)>,
     said: Option<Instant>,
-    corrected: Option<Instant>,
+    /// When it was last told how far this node is in a channel.
+    corrected: HashMap<String, Instant>,
 }
 
 impl Follower {
     pub(super) fn new(shared: Arc<Shared>, reloads: mpsc::Receiver<Reload>, intruded: mpsc::Sender<String>) -> Self {
-        Self { shared, reloads, intruded, waiting: Vec::new(), said: None, corrected: None }
+        Self { shared, reloads, intruded, waiting: Vec::new(), said: None, corrected: HashMap::new() }
     }
 
     /// Runs until dropped. Live messages first, then the last ones: whatever comes twice is known by its number.
@@ -49,22 +54,44 @@ impl Follower {
         connections.mark_changed();
         let mut loading = JoinSet::new();
         let (sender, mut loaded) = mpsc::channel(64);
-        let (mut attempt, mut connection, mut knows_reign) = (0, 0, false);
+        let (reign, mut reign_known) = mpsc::channel(1);
+        let (mut attempt, mut connection, mut knows_reign) = (0_u64, 0_u64, false);
+        let (mut once_more, mut asked) = (false, false);
         loop {
             tokio::select! {
                 biased;
                 Ok(()) = connections.changed() => {
                     let new = *connections.borrow_and_update();
+                    if new == connection && !loading.is_empty() && !asked {
+                        // Something has been lost, perhaps after it was read: once more when this is through.
+                        once_more = true;
+                        continue;
+                    }
                     knows_reign &= new == connection;
-                    connection = new;
+                    (connection, once_more, asked) = (new, false, false);
                     // What an earlier one has still to bring is brought by this one too.
                     loading.abort_all();
                     attempt += 1;
-                    loading.spawn(last::load(Arc::clone(&self.shared), attempt, sender.clone()));
+                    let shared = Arc::clone(&self.shared);
+                    loading.spawn(last::load(shared, attempt, reign.clone(), sender.clone()));
                 }
-                Some(_) = loading.join_next() => {}
+                Some(_) = loading.join_next() => if loading.is_empty() && once_more {
+                    connections.mark_changed();
+                },
+                Some(of) = reign_known.recv() => knows_reign |= of == attempt,
+                Some(reload) = self.reloads.recv() => {
+                    self.waiting.push((attempt + 1, reload));
+                    asked = true;
+                    connections.mark_changed();
+                }
+                Some(beat) = beats.next() => self.hear(&beat),
+                message = live.next(), if knows_reign => match message {
+                    Some(message) => self.take(&message, false).await,
+                    // The task that keeps the connection has died.
+                    None => return,
+                },
+                // After what has come live: of two messages of a channel the older one, if it is there, goes first.
                 Some(loaded) = loaded.recv() => match loaded {
-                    Loaded::Reign(of) => knows_reign |= of == attempt,
                     Loaded::Message(message) => self.take(&message, true).await,
                     Loaded::All(of) if of < attempt => {}
                     Loaded::All(of) => {
@@ -75,12 +102,6 @@ impl Follower {
                         }
                     }
                 },
-                Some(reload) = self.reloads.recv() => {
-                    self.waiting.push((attempt + 1, reload));
-                    connections.mark_changed();
-                }
-                Some(beat) = beats.next() => self.hear(&beat),
-                Some(message) = live.next(), if knows_reign => self.take(&message, false).await,
             }
             // A bus that never has to be waited for must not keep the thread.
             tokio::task::consume_budget().await;
@@ -117,7 +138,7 @@ impl Follower {
             Err(reason) => Err(reason),
         };
         match taken {
-            Ok((channel, stamp, message)) => self.relay(&channel, stamp, message).await,
+            Ok((channel, stamp, message)) => self.relay(&channel, stamp, message, loaded).await,
             Err(reason) => {
                 self.shared.status.ignored.add(reason);
                 if self.may_speak() {
@@ -143,7 +164,7 @@ impl Follower {
         Ok((channel, stamp))
     }
 
-    async fn relay(&self, channel: &Channel, stamp: Stamp, message: Message) {
+    async fn relay(&self, channel: &Channel, stamp: Stamp, message: Message, loaded: bool) {
         let status = &self.shared.status;
         // A node that has just come has missed nothing.
         if channel.seq() > 0 {
@@ -153,7 +174,7 @@ impl Follower {
             tokio::task::yield_now().await;
         }
         status.take();
-        if !stamp.again {
+        if !stamp.again && !loaded {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             status.transit.observe(now.saturating_sub(Duration::from_micros(stamp.micros)));
         }
@@ -163,7 +184,7 @@ impl Follower {
     /// nothing, and nothing it publishes would ever be taken here.
     fn correct(&mut self, channel: &str, seq: u64) {
         let here = self.shared.hub.get(channel).map_or(0, |channel| channel.seq());
-        if seq < here && self.may_correct() {
+        if seq < here && self.may_correct(channel) {
             let seen = Seen { epoch: self.shared.status.epoch(), channel: channel.to_owned(), seq: here };
             let (client, subject) = (self.shared.bus.client.clone(), self.shared.subjects.numbers());
             tokio::spawn(async move { client.publish(subject, wire::to_json(&seen)).await });
@@ -185,8 +206,14 @@ impl Follower {
         is_time(&mut self.said)
     }
 
-    fn may_correct(&mut self) -> bool {
-        is_time(&mut self.corrected)
+    fn may_correct(&mut self, channel: &str) -> bool {
+        if self.corrected.len() >= MAX_CORRECTED {
+            self.corrected.clear();
+        }
+        let mut last = self.corrected.get(channel).copied();
+        let may = is_time(&mut last);
+        self.corrected.extend(last.filter(|_| may).map(|now| (channel.to_owned(), now)));
+        may
     }
 }
 

@@ -21,8 +21,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// What loading brings.
 #[derive(Debug)]
 pub(super) enum Loaded {
-    /// Whose reign it is has been asked, of this attempt.
-    Reign(u64),
     /// The last message of a channel.
     Message(Carried),
     /// That was all, of this attempt.
@@ -31,7 +29,7 @@ pub(super) enum Loaded {
 
 /// Finds out whose reign it is and says so; then sends the last message of every channel, and says so. Tries until
 /// it has worked.
-pub(super) async fn load(shared: Arc<Shared>, attempt: u64, to: mpsc::Sender<Loaded>) {
+pub(super) async fn load(shared: Arc<Shared>, attempt: u64, reign: mpsc::Sender<u64>, to: mpsc::Sender<Loaded>) {
     let mut told = false;
     loop {
         let epoch = lease::epoch(&shared).await;
@@ -39,7 +37,7 @@ pub(super) async fn load(shared: Arc<Shared>, attempt: u64, to: mpsc::Sender<Loa
             shared.status.is_current(epoch);
         }
         // Who cannot find out serves what comes: a bus without JetStream brings no new reign either.
-        let _ = to.send(Loaded::Reign(attempt)).await;
+        let _ = reign.send(attempt).await;
         let loaded = match epoch {
             Ok(_) => try_load(&shared, &to).await,
             Err(error) => Err(error),
@@ -123,6 +121,20 @@ pub(super) async fn keep(shared: &Shared, jetstream: &jetstream::Context) -> Res
         allow_direct: true,
         ..stream::Config::default()
     };
-    jetstream.get_or_create_stream(config).await?;
+    let wanted = config.clone();
+    let stream = jetstream.get_or_create_stream(config).await?;
+    let found = &stream.cached_info().config;
+    if found.subjects != wanted.subjects || found.max_messages_per_subject != 1 {
+        let (name, subjects) = (&found.name, &found.subjects);
+        return Err(format!(
+            "stream {name} is there and keeps {subjects:?}, not the last of each of {:?}",
+            wanted.subjects
+        )
+        .into());
+    }
+    if found.num_replicas != wanted.num_replicas {
+        let (replicas, wanted) = (found.num_replicas, wanted.num_replicas);
+        tracing::warn!(replicas, "JetStream keeps the last messages in so many copies; [cluster] says {wanted}");
+    }
     Ok(())
 }

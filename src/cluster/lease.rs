@@ -17,12 +17,16 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Shared, last, wire};
+use super::{Shared, bus, last, wire};
 
 const KEY: &str = "origin";
 /// Looked at and written so many times in its duration.
 const LOOKS: u32 = 10;
 const WRITES: u32 = 4;
+/// The longest time between two, and between two beats, however long the lease is.
+const LONGEST_PACE: Duration = Duration::from_secs(1);
+/// No lease is longer.
+const LONGEST: Duration = Duration::from_secs(3_600);
 /// Between two attempts to reach JetStream.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -31,6 +35,16 @@ const PAUSE: Duration = Duration::from_millis(250);
 struct Record {
     node: String,
     epoch: u64,
+    /// How long its holder counts on it, in seconds.
+    #[serde(default)]
+    seconds: f64,
+}
+
+impl Record {
+    /// How long the others wait: as long as the holder counts on it, however they are configured.
+    fn patience(&self, own: Duration) -> Duration {
+        Duration::try_from_secs_f64(self.seconds).map_or(own, |recorded| own.max(recorded.min(LONGEST)))
+    }
 }
 
 /// A lease that is held.
@@ -55,7 +69,7 @@ impl Lease {
             connections.mark_unchanged();
             let campaign = tokio::select! {
                 campaign = Self::campaign(shared) => campaign,
-                Ok(()) = connections.changed() => continue,
+                () = bus::replaced(&mut connections) => continue,
             };
             // Whatever fails, all begins again: the server may have come back with nothing.
             match campaign {
@@ -67,7 +81,7 @@ impl Lease {
                 Err(_) => {}
             }
             // At once when there is a connection.
-            let _ = timeout(PAUSE, connections.changed()).await;
+            let _ = timeout(PAUSE, bus::replaced(&mut connections)).await;
         }
     }
 
@@ -86,14 +100,16 @@ impl Lease {
             let is_free = entry.as_ref().is_none_or(|entry| entry.operation != Operation::Put);
             // Its own, from before it lost sight of it.
             let is_mine = record.as_ref().is_some_and(|record| record.node == shared.identity);
+            let patience = record.as_ref().map_or(duration, |record| record.patience(duration));
             let since = match seen {
                 Some((same, since)) if same == revision => since,
                 _ => seen.insert((revision, Instant::now())).1,
             };
-            if is_free || is_mine || since.elapsed() >= duration {
+            if is_free || is_mine || since.elapsed() >= patience {
                 let recorded = record.map(|record| record.epoch).filter(|epoch| *epoch < wire::MAX_EPOCH);
                 let known = shared.status.epoch().max(recorded.unwrap_or(0));
-                let record = Record { node: shared.identity.clone(), epoch: known + 1 };
+                let seconds = duration.as_secs_f64();
+                let record = Record { node: shared.identity.clone(), epoch: known + 1, seconds };
                 // Somebody else may be quicker; then the revision is another one, and the wait begins again.
                 if let Ok(revision) = store.update(KEY, wire::to_json(&record), revision).await {
                     // Revisions rise as long as the bucket lives, epochs even if it does not.
@@ -102,7 +118,7 @@ impl Lease {
                     return Ok(Self { store, node: record.node, duration, epoch, revision, until });
                 }
             }
-            sleep(duration / LOOKS).await;
+            sleep((duration / LOOKS).min(LONGEST_PACE)).await;
         }
     }
 
@@ -118,35 +134,37 @@ impl Lease {
 
     /// When it is to be written again.
     pub(super) fn interval(&self) -> Duration {
-        self.duration / WRITES
+        (self.duration / WRITES).min(LONGEST_PACE)
     }
 
     /// Writes it anew again and again, and says until when it is held; returns when it is not any more.
     pub(super) async fn keep(&mut self, until: &watch::Sender<Instant>) {
         loop {
             sleep(self.interval()).await;
-            if !self.renew().await || Instant::now() >= self.until {
+            let mut renewed = self.renew().await;
+            // Perhaps it was written and not heard of: then the entry tells whose it is, and it is written at once.
+            if renewed == Renewed::Behind && self.find_own().await {
+                renewed = self.renew().await;
+            }
+            if renewed == Renewed::Behind || Instant::now() >= self.until {
                 return;
             }
             until.send_replace(self.until);
         }
     }
 
-    /// Writes it anew. False: it is somebody else's.
-    async fn renew(&mut self) -> bool {
+    async fn renew(&mut self) -> Renewed {
         let started = Instant::now();
-        let record = Record { node: self.node.clone(), epoch: self.epoch };
+        let record = Record { node: self.node.clone(), epoch: self.epoch, seconds: self.duration.as_secs_f64() };
         let written = timeout(self.interval(), self.store.update(KEY, wire::to_json(&record), self.revision)).await;
         match written {
             Ok(Ok(revision)) => {
                 self.revision = revision;
                 self.until = started + self.duration;
-                true
+                Renewed::Written
             }
-            // Perhaps written and not heard of: then the next attempt is with a revision that is past, and the
-            // entry tells whose it is.
-            Ok(Err(error)) if error.kind() == kv::UpdateErrorKind::WrongLastRevision => self.find_own().await,
-            _ => true,
+            Ok(Err(error)) if error.kind() == kv::UpdateErrorKind::WrongLastRevision => Renewed::Behind,
+            _ => Renewed::Unknown,
         }
     }
 
@@ -174,6 +192,16 @@ impl Lease {
         let delete = self.store.delete_expect_revision(KEY, Some(self.revision));
         timeout(self.interval(), delete).await.is_ok_and(|deleted| deleted.is_ok())
     }
+}
+
+/// What came of writing a lease anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Renewed {
+    Written,
+    /// Something else stands there than was written last.
+    Behind,
+    /// There was no answer.
+    Unknown,
 }
 
 /// The epoch of the last reign that has begun; 0 before the first.

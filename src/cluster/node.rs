@@ -152,7 +152,12 @@ impl Gateway {
             return Err(PublishError::TooLarge(limit.saturating_sub(wire::STAMP)));
         }
         let until = Instant::now() + self.0.config.publish_timeout;
+        let before = self.0.hub.get(channel).map_or(0, |channel| channel.seq());
         match self.ask(channel, &wire::kind_headers(message.kind()), &payload, until).await? {
+            // An origin that has lost everything and does not know yet where the channel is: nobody takes it.
+            Answer::Seq(seq) if seq <= before => {
+                Err(PublishError::Unavailable("it has just lost its place in the channel".to_owned()))
+            }
             Answer::Seq(seq) => Ok(seq),
             Answer::TooBig(limit) => Err(PublishError::TooLarge(limit)),
             Answer::TooMany(reason) => Err(PublishError::TooMany(reason)),

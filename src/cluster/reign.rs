@@ -15,9 +15,12 @@ use super::follower::{Reload, is_time};
 use super::intake::Intake;
 use super::lease::{Crown, Lease};
 use super::wire::{self, Answer, Beat, Seen, Stamp};
-use super::{Shared, last};
+use super::{Shared, bus, last};
 use crate::fanout::{ChannelError, Kind, Message};
 use crate::server::MARKET;
+
+/// An origin that has not read where the channels are in this time lets another one try.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// What an origin's task needs.
 #[derive(Debug)]
@@ -43,18 +46,37 @@ impl Origin {
             tracing::info!(epoch = lease.epoch(), "this node is the active origin");
             let (until, held) = watch::channel(lease.until());
             let reign = Reign::new(&self.shared, &lease, held, &mut numbers);
-            let leaves = tokio::select! {
-                () = lease.keep(&until) => false,
-                () = reign.run(&self.intake, &self.reloads, &mut self.intruded) => false,
-                _ = &mut self.leave => true,
+            let end = tokio::select! {
+                () = lease.keep(&until) => End::Lost,
+                end = reign.run(&self.intake, &self.reloads, &mut self.intruded) => end,
+                _ = &mut self.leave => End::Leaves,
             };
-            if leaves {
-                lease.release().await;
-                return;
+            match end {
+                End::Lost => tracing::warn!(epoch = lease.epoch(), "this node is not the active origin any more"),
+                End::Leaves => return lease.release().await,
+                End::Unable => {
+                    tracing::error!("cannot read from JetStream where the channels are; leaving it to another origin");
+                    let pause = self.shared.config.lease;
+                    lease.release().await;
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        _ = &mut self.leave => return,
+                    }
+                }
             }
-            tracing::warn!(epoch = lease.epoch(), "this node is not the active origin any more");
         }
     }
+}
+
+/// Why a reign is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The lease is another's, or a later epoch is needed.
+    Lost,
+    /// The node goes.
+    Leaves,
+    /// This node cannot find out where to begin.
+    Unable,
 }
 
 /// A message on the bus, and its number.
@@ -122,15 +144,20 @@ impl<'a> Reign<'a> {
     }
 
     /// Runs until dropped, or until nothing comes from the bus any more.
-    async fn run(mut self, intake: &Intake, reloads: &mpsc::Sender<Reload>, intruded: &mut mpsc::Receiver<String>) {
+    async fn run(
+        mut self,
+        intake: &Intake,
+        reloads: &mpsc::Sender<Reload>,
+        intruded: &mut mpsc::Receiver<String>,
+    ) -> End {
         let mut connections = self.shared.bus.connections();
         // What there is already is served below.
         connections.mark_unchanged();
-        let Some((mut requests, mut numbers)) = self.subscribe().await else { return };
+        let Some((mut requests, mut numbers)) = self.subscribe().await else { return End::Unable };
         // Where the last reign has ended: numbers go on from there.
         let (reload, reloaded) = oneshot::channel();
-        if reloads.send(reload).await.is_err() || reloaded.await.is_err() {
-            return;
+        if reloads.send(reload).await.is_err() || !matches!(timeout(CATCH_UP, reloaded).await, Ok(Ok(()))) {
+            return End::Unable;
         }
         // Nothing of another reign is taken here from now on.
         self.shared.status.is_current(self.epoch);
@@ -147,16 +174,16 @@ impl<'a> Reign<'a> {
                 }
                 request = requests.next() => match request {
                     Some(request) => self.answer(&request).await,
-                    None => return,
+                    None => return End::Lost,
                 },
                 Some(name) = intruded.recv() => self.again(&name).await,
                 Some(seen) = numbers.next() => self.go_on_from(&seen),
                 // Another one reigns by now, or has before the servers lost everything: a later epoch is needed.
                 _ = beats.tick() => match self.shared.status.epoch() > self.epoch {
-                    true => return,
+                    true => return End::Lost,
                     false => self.beat().await,
                 },
-                Ok(()) = connections.changed() => {
+                () = bus::replaced(&mut connections) => {
                     // The server may have lost what it had been given last, or everything.
                     if let Err(error) = last::keep(self.shared, &self.shared.jetstream()).await {
                         tracing::warn!("JetStream does not keep the last messages: {error}");

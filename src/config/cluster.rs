@@ -56,8 +56,14 @@ pub enum Role {
 }
 
 /// Where a NATS server is. What it prints has no password.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct NatsUrl(ServerAddr);
+
+impl fmt::Debug for NatsUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 impl NatsUrl {
     pub(crate) fn address(&self) -> &ServerAddr {

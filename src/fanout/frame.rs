@@ -61,12 +61,12 @@ impl Message {
     }
 
     /// Text or binary.
-    pub(crate) fn kind(&self) -> Kind {
+    pub fn kind(&self) -> Kind {
         self.kind
     }
 
     /// What clients get when it is the channel's message number `seq`.
-    pub(crate) fn payload(&self, seq: u64) -> Bytes {
+    pub fn payload(&self, seq: u64) -> Bytes {
         match &self.body {
             Body::Framed(wire) => wire.bytes.slice(MAX_HEAD..),
             Body::Numbered { before, after } => format!("{before}{seq}{after}").into(),
