@@ -54,6 +54,8 @@ install_tools() {
   need heaptrack heaptrack
   # Started by the tests; where apt starts it as a service too, that one is not touched.
   need nats-server nats-server
+  need promtool prometheus
+  need haproxy haproxy
   [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || missing+=(chromium)
   if [ "${#missing[@]}" -gt 0 ]; then
     step "apt: ${missing[*]}"
@@ -93,6 +95,8 @@ step "tests"
 cargo test --workspace --exclude models --lib --bins --tests --examples --locked
 step "conformance (RFC 6455)"
 if [ "$install" = yes ]; then tests/autobahn/run.sh; else tests/autobahn/run.sh --no-install; fi
+step "deployment files, and edges behind a load balancer"
+PYTHON=$PWD/tests/interop/.venv/bin/python deploy/check.sh "${CARGO_TARGET_DIR:-target}/debug/tickcast"
 step "examples in the documentation"
 cargo test --workspace --doc --locked
 step "models of the lock-free parts"
