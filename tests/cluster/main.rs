@@ -14,6 +14,7 @@ mod delivery;
 mod faults;
 mod fencing;
 mod keys;
+mod origins;
 mod outage;
 mod partition;
 mod secrets;
