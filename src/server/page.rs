@@ -9,9 +9,10 @@ use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY};
 use super::routes::{Reply, reply};
 
 static PAGE: LazyLock<Bytes> = LazyLock::new(|| {
-    let page = include_str!("page/index.html")
-        .replace("/*STYLE*/", include_str!("page/style.css"))
-        .replace("/*APP*/", concat!(include_str!("page/feed.js"), include_str!("page/app.js")));
+    let page = include_str!("page/index.html").replace("/*STYLE*/", include_str!("page/style.css")).replace(
+        "/*APP*/",
+        concat!(include_str!("page/text.js"), include_str!("page/feed.js"), include_str!("page/app.js")),
+    );
     Bytes::from(page)
 });
 

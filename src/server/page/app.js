@@ -17,8 +17,6 @@ const DASH = '–';
 const MAX_ROWS = 2000;
 // In characters: enough for a column's head, and a bound on what somebody may publish as a symbol.
 const [MIN_WIDTH, MAX_WIDTH] = [6, 24];
-// No market is quoted finer, but a computed figure may carry more digits than its market has.
-const MAX_DECIMALS = 8;
 const TREND_POINTS = 120;
 // With a point a draw, a channel of hundreds of snapshots a second would show two seconds only.
 const TREND_INTERVAL_MS = 250;
@@ -43,33 +41,6 @@ const element = (id) => document.getElementById(id);
 const isFigure = (value) => typeof value === 'number' && Number.isFinite(value);
 const isObject = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);
 const setText = (node, text) => { if (node.textContent !== text) node.textContent = text; };
-
-// ---- Figures as text
-// The locale is fixed: a price must read the same on every desk.
-const FORMATS = Array.from({ length: MAX_DECIMALS + 1 }, (_, decimals) =>
-  new Intl.NumberFormat('en-US', { minimumFractionDigits: decimals, maximumFractionDigits: decimals }));
-const grouped = (value, decimals = 0) => FORMATS[decimals].format(value);
-const rateText = (value) => grouped(value, value < 99.95 ? 1 : 0);
-const SIGNS = new Map([[1, '+'], [-1, '−']]);
-const signed = (value, decimals) => (SIGNS.get(Math.sign(value)) ?? '') + grouped(Math.abs(value), decimals);
-
-function decimalsOf(value) {
-  const [mantissa, exponent = 0] = String(value).split('e');
-  const fraction = mantissa.split('.')[1]?.length ?? 0;
-  return Math.min(MAX_DECIMALS, Math.max(0, fraction - Number(exponent)));
-}
-
-function durationText(seconds) {
-  if (Math.abs(seconds) < 10) return `${seconds.toFixed(1)} s`;
-  const [whole, minutes, hours] = [1, 60, 3600].map((unit) => Math.floor(seconds / unit));
-  if (hours < 1) return `${minutes < 1 ? '' : `${minutes} min `}${whole % 60} s`;
-  return hours < 24 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
-}
-
-function bytesText(count) {
-  const step = count < 1000 ? 0 : Math.min(5, Math.floor(Math.log10(count) / 3));
-  return `${grouped(count / 1000 ** step, step === 0 ? 0 : 1)} ${['B', 'kB', 'MB', 'GB', 'TB', 'PB'][step]}`;
-}
 
 // ---- Price board
 const PRICE_TEXT = {
