@@ -161,8 +161,13 @@ impl ClusterConfig {
 fn subject(raw: Raw<'_>) -> Result<String, Expected> {
     let token =
         |token: &str| !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
-    let text = raw.text().filter(|text| text.len() <= 64 && text.split('.').all(token));
-    text.map(str::to_owned).ok_or_else(|| "a subject such as tickcast or prod.tickcast, without wildcards".to_owned())
+    // What another cluster's own subjects end in.
+    let taken = |text: &str| ["-publish", "-origin", "-numbers"].iter().any(|end| text.ends_with(end));
+    let text = raw.text().filter(|text| text.len() <= 64 && text.split('.').all(token) && !taken(text));
+    text.map(str::to_owned).ok_or_else(|| {
+        "a subject such as tickcast or prod.tickcast, without wildcards, that does not end in -publish, -origin or -numbers"
+            .to_owned()
+    })
 }
 
 fn text(raw: Raw<'_>) -> Result<String, Expected> {

@@ -1,11 +1,12 @@
 //! `/metrics`: the counters in Prometheus' text format, version 0.0.4.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::sync::Arc;
 
 use crate::cluster::Status;
 use crate::fanout::{Channel, Hub};
-use crate::metrics::HistogramSum;
+use crate::metrics::{HistogramSum, Metrics};
 
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -45,72 +46,12 @@ impl Totals {
 pub(super) fn render(hub: &Hub, cluster: Option<&Arc<Status>>) -> String {
     let metrics = hub.metrics();
     let channels = hub.channels();
-    let totals = Totals::of(hub, &channels);
-    let by_channel = |value: fn(&Channel) -> u64| -> Vec<_> {
-        channels.iter().map(|channel| (label("channel", channel.name()), value(channel))).collect()
-    };
-    let by = |name: &'static str, counts: std::collections::BTreeMap<&'static str, u64>| -> Vec<_> {
-        counts.into_iter().map(|(value, count)| (label(name, value), count)).collect()
-    };
-    let one = |value: u64| vec![(String::new(), value)];
     let mut out = String::new();
-    let mut family = |name: &str, kind: &str, help: &str, samples: Vec<(String, u64)>| {
-        head(&mut out, name, kind, help);
-        for (labels, value) in samples {
-            line(&mut out, name, &labels, value);
-        }
-    };
-    let subscribers = by_channel(|channel| channel.subscribers() as u64);
-    family("tickcast_connections", "gauge", "Subscribers of a channel.", subscribers);
-    let accepted = one(metrics.connections_total.get());
-    family("tickcast_connections_total", "counter", "WebSocket connections accepted.", accepted);
-    let ends = by("reason", metrics.disconnects.get());
-    family("tickcast_disconnects_total", "counter", "WebSocket connections ended, by reason.", ends);
-    let open = one(metrics.open_connections.get());
-    family("tickcast_open_connections", "gauge", "Connections of any kind, WebSocket or not.", open);
-    let handshakes = one(metrics.handshakes.get());
-    family("tickcast_handshakes", "gauge", "Connections that have not made their first request yet.", handshakes);
-    let refused = by("reason", metrics.refused.get());
-    family("tickcast_refused_total", "counter", "Connections and requests refused, by reason.", refused);
-    let tls = by("result", metrics.tls_handshakes.get());
-    family("tickcast_tls_handshakes_total", "counter", "TLS handshakes ended, by result.", tls);
-    let published = by_channel(|channel| channel.counters().published.get());
-    family("tickcast_messages_published_total", "counter", "Messages published.", published);
-    let pushed = by_channel(|channel| channel.counters().pushed.get());
-    family(
-        "tickcast_frames_pushed_total",
-        "counter",
-        "Frames owed to clients; each is sent, dropped, discarded or queued.",
-        pushed,
-    );
-    family("tickcast_frames_sent_total", "counter", "Frames written to sockets whole.", one(totals.sent));
-    let dropped = by_channel(|channel| channel.counters().dropped.get());
-    family("tickcast_frames_dropped_total", "counter", "Frames that gave way to newer ones.", dropped);
-    let discarded = by_channel(|channel| channel.counters().discarded.get());
-    family("tickcast_frames_discarded_total", "counter", "Frames left when their client went.", discarded);
-    family("tickcast_frames_queued", "gauge", "Frames in rings or being written.", one(totals.queued()));
-    family(
-        "tickcast_bytes_sent_total",
-        "counter",
-        "Bytes written to WebSocket connections, before encryption.",
-        one(totals.bytes_sent),
-    );
-    let messages = by("kind", metrics.source_messages.get());
-    family("tickcast_source_messages_total", "counter", "Source messages applied, by kind.", messages);
-    let errors = by("reason", metrics.source_errors.get());
-    family("tickcast_source_errors_total", "counter", "Source messages skipped, by reason.", errors);
-    if let Some(connected) = metrics.source.is_connected() {
-        let up = one(u64::from(connected));
-        family("tickcast_source_connected", "gauge", "Whether the live feed is connected.", up);
-        let again = by("reason", metrics.source.reconnects.get());
-        family("tickcast_source_reconnects_total", "counter", "Connections to the live feed after the first.", again);
-    }
+    render_connections(&mut out, metrics);
+    render_channels(&mut out, &channels, Totals::of(hub, &channels));
+    render_source(&mut out, metrics);
     let uptime = one(metrics.started.elapsed().as_secs());
-    family("tickcast_uptime_seconds", "gauge", "Seconds since the start.", uptime);
-    if let Some(age) = metrics.source.age() {
-        head(&mut out, "tickcast_source_age_seconds", "gauge", "Seconds since the source's last message.");
-        line(&mut out, "tickcast_source_age_seconds", "", age.as_secs_f64());
-    }
+    family(&mut out, "tickcast_uptime_seconds", "gauge", "Seconds since the start.", uptime);
     let mut publish = HistogramSum::default();
     metrics.publish_seconds.add_to(&mut publish);
     histogram(&mut out, "tickcast_publish_seconds", "Time a publish call takes.", &publish);
@@ -120,6 +61,75 @@ pub(super) fn render(hub: &Hub, cluster: Option<&Arc<Status>>) -> String {
         render_cluster(&mut out, status);
     }
     out
+}
+
+fn render_connections(out: &mut String, metrics: &Metrics) {
+    let accepted = one(metrics.connections_total.get());
+    family(out, "tickcast_connections_total", "counter", "WebSocket connections accepted.", accepted);
+    let ends = by("reason", metrics.disconnects.get());
+    family(out, "tickcast_disconnects_total", "counter", "WebSocket connections ended, by reason.", ends);
+    let open = one(metrics.open_connections.get());
+    family(out, "tickcast_open_connections", "gauge", "Connections of any kind, WebSocket or not.", open);
+    let handshakes = one(metrics.handshakes.get());
+    family(out, "tickcast_handshakes", "gauge", "Connections that have not made their first request yet.", handshakes);
+    let refused = by("reason", metrics.refused.get());
+    family(out, "tickcast_refused_total", "counter", "Connections and requests refused, by reason.", refused);
+    let tls = by("result", metrics.tls_handshakes.get());
+    family(out, "tickcast_tls_handshakes_total", "counter", "TLS handshakes ended, by result.", tls);
+}
+
+fn render_channels(out: &mut String, channels: &[Channel], totals: Totals) {
+    let by_channel = |value: fn(&Channel) -> u64| -> Vec<_> {
+        channels.iter().map(|channel| (label("channel", channel.name()), value(channel))).collect()
+    };
+    let subscribers = by_channel(|channel| channel.subscribers() as u64);
+    family(out, "tickcast_connections", "gauge", "Subscribers of a channel.", subscribers);
+    let published = by_channel(|channel| channel.counters().published.get());
+    family(out, "tickcast_messages_published_total", "counter", "Messages published.", published);
+    let pushed = by_channel(|channel| channel.counters().pushed.get());
+    family(
+        out,
+        "tickcast_frames_pushed_total",
+        "counter",
+        "Frames owed to clients; each is sent, dropped, discarded or queued.",
+        pushed,
+    );
+    family(out, "tickcast_frames_sent_total", "counter", "Frames written to sockets whole.", one(totals.sent));
+    let dropped = by_channel(|channel| channel.counters().dropped.get());
+    family(out, "tickcast_frames_dropped_total", "counter", "Frames that gave way to newer ones.", dropped);
+    let discarded = by_channel(|channel| channel.counters().discarded.get());
+    family(out, "tickcast_frames_discarded_total", "counter", "Frames left when their client went.", discarded);
+    family(out, "tickcast_frames_queued", "gauge", "Frames in rings or being written.", one(totals.queued()));
+    family(
+        out,
+        "tickcast_bytes_sent_total",
+        "counter",
+        "Bytes written to WebSocket connections, before encryption.",
+        one(totals.bytes_sent),
+    );
+}
+
+fn render_source(out: &mut String, metrics: &Metrics) {
+    let messages = by("kind", metrics.source_messages.get());
+    family(out, "tickcast_source_messages_total", "counter", "Source messages applied, by kind.", messages);
+    let errors = by("reason", metrics.source_errors.get());
+    family(out, "tickcast_source_errors_total", "counter", "Source messages skipped, by reason.", errors);
+    if let Some(connected) = metrics.source.is_connected() {
+        let up = one(u64::from(connected));
+        family(out, "tickcast_source_connected", "gauge", "Whether the live feed is connected.", up);
+        let again = by("reason", metrics.source.reconnects.get());
+        family(
+            out,
+            "tickcast_source_reconnects_total",
+            "counter",
+            "Connections to the live feed after the first.",
+            again,
+        );
+    }
+    if let Some(age) = metrics.source.age() {
+        head(out, "tickcast_source_age_seconds", "gauge", "Seconds since the source's last message.");
+        line(out, "tickcast_source_age_seconds", "", age.as_secs_f64());
+    }
 }
 
 fn render_cluster(out: &mut String, status: &Status) {
@@ -153,6 +163,23 @@ fn render_cluster(out: &mut String, status: &Status) {
     let mut transit = HistogramSum::default();
     status.transit.add_to(&mut transit);
     histogram(out, "tickcast_cluster_transit_seconds", "From an origin's clock to this node's.", &transit);
+}
+
+/// Samples without labels: one.
+fn one(value: u64) -> Vec<(String, u64)> {
+    vec![(String::new(), value)]
+}
+
+/// Samples by one label.
+fn by(name: &'static str, counts: BTreeMap<&'static str, u64>) -> Vec<(String, u64)> {
+    counts.into_iter().map(|(value, count)| (label(name, value), count)).collect()
+}
+
+fn family(out: &mut String, name: &str, kind: &str, help: &str, samples: Vec<(String, u64)>) {
+    head(out, name, kind, help);
+    for (labels, value) in samples {
+        line(out, name, &labels, value);
+    }
 }
 
 /// One label. Values are channel names and the program's own words: nothing to escape.

@@ -43,6 +43,7 @@ fn mistakes_are_named() {
         ("subject", "\">\"", vec!["\">\""]),
         ("subject", "\"\"", vec!["\"\""]),
         ("subject", "\"$JS\"", vec!["\"$JS\""]),
+        ("subject", "\"desk-publish\"", vec!["\"desk-publish\""]),
         ("role", "\"leader\"", vec!["\"leader\"", "origin", "edge"]),
         ("lease", "0", vec!["= 0", "seconds from"]),
         ("lease", "\"2s\"", vec!["\"2s\"", "seconds from"]),
