@@ -68,8 +68,8 @@ impl Timing {
             stale_after,
             step: Duration::from_secs(5),
             retry: Duration::from_millis(250),
-            // Every 15 s on average: the exchange allows 300 attempts in five minutes.
-            retry_cap: Duration::from_secs(30),
+            // Every 4 s on average: a quarter of the 300 attempts that the exchange allows an address in five minutes.
+            retry_cap: Duration::from_secs(8),
             steady: Duration::from_secs(10),
             max_age: Duration::from_secs(23 * 3_600 + 50 * 60),
             overlap: Duration::from_secs(1),
