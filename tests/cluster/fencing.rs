@@ -195,6 +195,10 @@ fn a_cluster_recovers_from_an_epoch_out_of_the_blue() {
     bus.publish("tickcast.desk", &header(&format!("{} {} text 1", epoch + 5, seq + 1)), b"from nowhere");
     bus.flush();
     client.wait_for_count(2);
+    // What the origin still publishes before it has heard of it is nobody's.
+    wait_until("an epoch that all know of", || {
+        cluster.all().all(|node| node.metric("tickcast_cluster_epoch") >= epoch + 5)
+    });
     wait_until("a publication that is taken", || {
         cluster.edges[1].publish("desk", "text/plain", b"three").status == 200
     });
