@@ -7,9 +7,9 @@
 # Tools (Debian's packages): promtool (prometheus), haproxy, nats-server, systemd-analyze (systemd), docker with compose;
 # python3, for YAML with the package pyyaml and for BINARY with websockets: PYTHON names another interpreter.
 set -euo pipefail
+binary=${1:+$(realpath "$1")}
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-binary=${1:+$(realpath "$1")}
 python=${PYTHON:-python3}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
