@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs all of them: format, lints, documentation, all targets,
-# every test (third-party clients, a browser and a conformance suite among them), a smoke run of every
+# every test (third-party clients, a browser, a cluster around NATS and a conformance suite among them), the
+# deployment files with edges behind a load balancer, a smoke run of every
 # benchmark, of the comparison and of the profilers, and a count of instructions.
 #
 #   ./test.sh              everything
